@@ -1,0 +1,30 @@
+"""The ledger: for every statement of the book, what has been checked, how hard, and whether the check could have failed.
+
+`get(id)` is a claim's data; `verify(id)` runs its checks with their mutants, here and now.
+"""
+
+from kss.claims import scores_and_heat  # noqa: F401 - importing a chapter's module enters its claims
+from kss.claims.registry import LEDGER, Check, CheckFailed, Claim, Lane
+from kss.claims.report import Report, VerificationFailed
+from kss.claims.runner import run, select_checks
+
+__all__ = ["LEDGER", "Check", "CheckFailed", "Claim", "Report", "VerificationFailed", "get", "verify"]
+
+
+def get(claim_id: str) -> Claim:
+    """The claim with this id; `ValueError` if there is none."""
+    return LEDGER.select([claim_id])[0]
+
+
+def verify(*claim_ids: str, lane: Lane = "full", seed: int = 0) -> Report:
+    """Run the checks of these claims (of all, if none is named) and their mutants, and report.
+
+    Raises `VerificationFailed`, whose text is the report, unless every check passes and every mutant is killed.
+
+    >>> verify("heat.tweedie").ok
+    True
+    """
+    report = Report(list(run(select_checks(LEDGER, LEDGER.select(list(claim_ids)), lane), base_seed=seed)))
+    if not report.ok:
+        raise VerificationFailed(str(report))
+    return report

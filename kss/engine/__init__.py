@@ -1,0 +1,1 @@
+"""How an empirical posterior is computed; known to `kss.distributions.Empirical` alone."""
