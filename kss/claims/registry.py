@@ -18,13 +18,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
+from kss.testing.compare import CheckFailed as CheckFailed
+
 Verdict = Literal["holds", "holds in regime", "refuted as stated", "not reproduced", "open"]
 Method = Literal["proof", "property", "quadrature", "statistics", "rate", "counterexample"]
 Lane = Literal["quick", "full"]
-
-
-class CheckFailed(AssertionError):
-    """The prediction under test and the independent reference disagree."""
 
 
 @dataclass(frozen=True)

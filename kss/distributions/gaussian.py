@@ -53,7 +53,7 @@ class GaussianMixture(Distribution):
     def _components(self, query: Query) -> "_Components":
         x, t = query.x.unsqueeze(-2), query.t.unsqueeze(-2)  # (..., 1, d), (..., 1, 1)
         variances = self._eigenvalues + t  # (..., K, d)
-        centered = ((x - self.means.double()).unsqueeze(-2) @ self._eigenvectors).squeeze(-2)  # (..., K, d), eigenbasis
+        centered = torch.einsum("...kd,kde->...ke", x - self.means.double(), self._eigenvectors)  # (..., K, d), eigenbasis
         # Far away the quadratic forms overflow; their differences, taken at unit scale, do not.
         whitened = centered / variances.sqrt()
         scale = whitened.detach().abs().amax((-2, -1), keepdim=True).clamp_min(1.0)
@@ -72,7 +72,7 @@ class GaussianMixture(Distribution):
         )
 
     def _to_ambient(self, v: Float[Tensor, "*batch K d"]) -> Float[Tensor, "*batch K d"]:
-        return (self._eigenvectors @ v.unsqueeze(-1)).squeeze(-1)
+        return torch.einsum("kde,...ke->...kd", self._eigenvectors, v)
 
     def _matrix(self, values: Float[Tensor, "*batch K d"]) -> Float[Tensor, "*batch K d d"]:
         return (self._eigenvectors * values.unsqueeze(-2)) @ self._eigenvectors.mT
