@@ -1,148 +1,35 @@
-r"""One house style, and the figures that chapters share; the only module that imports matplotlib.
-
-Still figures are matplotlib's. `accessible(figure, alt)`, as the last line of a cell, shows one with a text alternative.
-
-Figures that a reader can move, `CurveSlider` and `ImageSlider`, need no kernel, no library and no network: every frame is
-computed beforehand and travels inside the page, with a range input (mouse, touch or arrow keys) that picks one. They work in
-JupyterLab and in the built book, opened from disk too; without JavaScript, and on paper, they show the frame `start`. Labels
-are plain text: Unicode is welcome, LaTeX is not typeset.
-
-Colors are those of Okabe and Ito that keep a contrast of 3 : 1 or nearly so on white and on black, in an order where
-neighbors differ for every kind of color vision; lines differ by dashes as well.
-"""
+"""Figures that a reader can move without a kernel: one string of HTML with every frame in it, and a few lines of script."""
 
 import base64
 import hashlib
 import html
-import io
 import json
-import math
 import struct
-import sys
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-import matplotlib as mpl
-import matplotlib.pyplot as plt
 import numpy as np
-from cycler import cycler
 from jaxtyping import Float, Int, UInt8
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from torch import Tensor
 
 from kss._validation import ArrayLike, as_count, as_tensor, reject
+from kss.plots.common import COLORS, DASHES, as_alt, as_array, opening_tag, tile
 
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#808080")
-"""Blue, vermilion, green and purple of Okabe and Ito, and a gray, in the order in which curves take them."""
-
-DASHES = ("", "8 4", "2 3", "9 3 2 3", "14 3")
-
-_STYLE = {
-    "figure.figsize": (6.4, 3.6),
-    "figure.constrained_layout.use": True,
-    "figure.facecolor": "white",  # not transparent: black labels must be readable on a dark page
-    "savefig.facecolor": "white",
-    "font.size": 11.0,
-    "axes.titlesize": 11.0,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.prop_cycle": cycler(color=COLORS) + cycler(linestyle=["-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)), (0, (9, 2))]),
-    "lines.linewidth": 1.8,
-    "legend.frameon": False,
-    "image.interpolation": "none",
-    "svg.hashsalt": "kss",  # equal figures are equal files
-}
-
-
-def use_house_style() -> None:
-    """Give matplotlib the look of the book, for the rest of the process; in a notebook, draw figures as SVG.
-
-    White background, readable labels, and lines told apart by color-blind-safe colors and by dashes.
-    """
-    mpl.rcParams.update(_STYLE)
-    ipython = sys.modules.get("IPython")  # not imported here: outside a notebook there is nothing to set
-    if ipython is not None and ipython.get_ipython() is not None:
-        from matplotlib_inline.backend_inline import set_matplotlib_formats
-
-        set_matplotlib_formats("svg", metadata={"Date": None})
-
-
-def image_grid(images: ArrayLike, titles: Sequence[str] | None = None, columns: int | None = None) -> Figure:
-    """Gray images side by side, filled row by row.
-
-    Arguments: `images` (n, height, width) in [-1, 1], from -1 white to +1 black, what lies outside drawn as the nearest;
-    `titles`, one above each image; `columns`, at most 10 unless given.
-    """
-    pictures = _array("images", images, 3)
-    if titles is not None and len(titles) != len(pictures):
-        raise reject("titles", list(titles), f"{len(pictures)} titles, one for each image")
-    columns = min(len(pictures), 10) if columns is None else as_count("columns", columns)
-    height, width = pictures.shape[1:]
-    gap = max(1, round(width / 10))
-    inches = 6.4 / (columns * (width + gap))  # of a pixel
-    heading = 0 if titles is None else math.ceil(12 / 72 / inches)  # pixels that a line of text needs
-    sheet = _tile(pictures, columns, gap, gap + heading)
-    rows, cells = sheet.shape
-    figure = Figure(figsize=(cells * inches, (rows + heading) * inches), facecolor="white")
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.set_axis_off()
-    axes.imshow(sheet, cmap="gray_r", vmin=-1, vmax=1, interpolation="none", extent=(0, cells, rows, 0), aspect="auto")
-    axes.set(xlim=(0, cells), ylim=(rows, -heading))
-    for i, title in enumerate(titles or ()):
-        row, column = divmod(i, columns)
-        x, y = column * (width + gap) + width / 2, row * (height + gap + heading) - gap / 4
-        axes.text(x, y, title, ha="center", va="bottom", fontsize=9)
-    return figure
-
-
-class AccessibleFigure:
-    """A matplotlib figure as an image with a text alternative; made by `accessible`."""
-
-    def __init__(self, figure: Figure, alt: str) -> None:
-        self.alt = _alt(alt)
-        kind, content = "svg+xml", _render(figure, "svg")
-        if len(content) > 200_000:  # many points: drawn as pixels they are smaller
-            kind, content = "png", _render(figure, "png")
-        plt.close(figure)  # otherwise the notebook would show it a second time
-        source = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
-        style = "max-width:100%;height:auto;background:white"
-        width = round(figure.get_size_inches()[0] * 96)
-        self._html = f'{_wrap(None)}<img alt="{html.escape(self.alt)}" width="{width}" style="{style}" src="{source}"></div>'
-
-    def _repr_html_(self) -> str:
-        return self._html
-
-    def __repr__(self) -> str:
-        return f"AccessibleFigure({self.alt!r})"
-
-
-def accessible(figure: Figure, alt: str) -> AccessibleFigure:
-    """Show `figure` with the text alternative `alt`: what a reader who cannot see it should know of it, in a sentence or two.
-
-    The last expression of a notebook cell, or what `glue` is given. The figure is drawn now, as SVG (as PNG if that is
-    smaller), and closed.
-    """
-    return AccessibleFigure(figure, alt)
-
-
-def _render(figure: Figure, kind: str) -> bytes:
-    buffer = io.BytesIO()
-    with mpl.rc_context({"svg.hashsalt": "kss"}):
-        figure.savefig(buffer, format=kind, dpi=160, metadata={"Date": None} if kind == "svg" else None)
-    return buffer.getvalue()
+Values = Sequence | np.ndarray | Tensor
 
 
 class _Slider:
     """A figure with frames: its HTML, and the values its frames stand for."""
 
-    def __init__(self, frames: int, values: ArrayLike, value_label: str, alt: str, start: int) -> None:
-        self.texts = [value if isinstance(value, str) else _number(float(value)) for value in values]  # type: ignore[union-attr]
+    def __init__(self, frames: int, values: Values, value_label: str, alt: str, start: int) -> None:
+        self.texts = [value if isinstance(value, str) else _number(float(value), 3) for value in values]
         if len(self.texts) != frames:
             raise reject("values", self.texts, f"{frames} values, one for each frame")
         if not value_label.strip():
             raise reject("value_label", value_label, "a name for what the slider changes")
-        self.alt, self.value_label = _alt(alt), value_label
+        self.alt, self.value_label = as_alt(alt), value_label
         self.start = as_count("start", start, minimum=0)
         if self.start >= frames:
             raise reject("start", start, f"the number of a frame, below {frames}")
@@ -154,7 +41,7 @@ class _Slider:
         identity = hashlib.sha256((picture + content).encode()).hexdigest()[:12]
         first = html.escape(self.texts[self.start])
         self._html = (
-            f"{_wrap(identity, width)}<style>{_CSS}</style>{picture}"
+            f"{opening_tag(identity, width)}<style>{_CSS}</style>{picture}"
             f'<div class="kss-control"><label><span>{html.escape(self.value_label)}</span>'
             f'<input type="range" min="0" max="{len(self.texts) - 1}" step="1" value="{self.start}" '
             f'autocomplete="off" aria-valuetext="{first}" hidden></label><output aria-live="off">{first}</output></div>'
@@ -171,17 +58,18 @@ class _Slider:
 class CurveSlider(_Slider):
     """Curves over one axis that change with a parameter: an SVG redrawn as the reader moves the slider.
 
-    Arguments:
-        x: (n,), increasing; the grid all curves share.
-        curves: label -> (frames, n), or (n,) for a curve that stays; at most 5 labels. For panels, one above the other:
-            label of the vertical axis -> {label -> array}; a label that comes again has the same look.
-        values: (frames,) numbers or texts: what the slider shows at each frame.
-        value_label: what `values` are, "noise variance t" say.
-        alt: the text alternative: what the figure shows and how it changes.
-        x_label, y_label: of the axes (`y_label` for a single panel).
-        y_limits: (low, high), or label of the panel -> (low, high); by default all frames fit. Curves are cut off outside.
-        rug: positions of short marks on the horizontal axis, data points say.
-        start: the number of the frame shown at first, and on paper.
+    The arguments, in order:
+
+    - `x` (n,), increasing: the grid all curves share;
+    - `curves`, label -> (frames, n), or (n,) for a curve that stays; at most 5 labels. For panels, one above the other: label of
+      the vertical axis -> {label -> array}; a label that comes again has the same look;
+    - `values` (frames,), numbers or texts: what the slider shows at each frame;
+    - `value_label`, what `values` are, "noise variance t" say;
+    - `alt`, the text alternative: what the figure shows and how it changes;
+    - `x_label`, `y_label`, of the axes (`y_label` for a single panel);
+    - `y_limits`, (low, high), or label of the panel -> (low, high); by default all frames fit. Curves are cut off outside;
+    - `rug`, positions of short marks on the horizontal axis, data points say;
+    - `start`, the number of the frame shown at first, and on paper.
 
     About 10 kB for a smooth curve of 40 frames with 150 points: heights are kept to a tenth of a pixel, as differences.
     """
@@ -190,30 +78,30 @@ class CurveSlider(_Slider):
         self,
         x: ArrayLike,
         curves: Mapping[str, ArrayLike] | Mapping[str, Mapping[str, ArrayLike]],
-        values: ArrayLike,
+        values: Values,
         value_label: str,
         alt: str,
         x_label: str,
         y_label: str = "",
         *,
-        y_limits: tuple[float, float] | Mapping[str, tuple[float, float]] | None = None,
+        y_limits: Sequence[float | int] | Mapping[str, Sequence[float | int]] | None = None,
         rug: ArrayLike | None = None,
         start: int = 0,
     ) -> None:
-        grid = _array("x", x, 1)
+        grid = as_array("x", x, 1)
         if len(grid) < 2 or not (np.diff(grid) > 0).all():
             raise reject("x", grid, "at least two increasing numbers")
-        panels = _panels(curves, y_label, y_limits, grid, len(values))  # type: ignore[arg-type]
+        panels = _panels(curves, y_label, y_limits, grid, len(values))
         labels = list(dict.fromkeys(label for panel in panels for label in panel.curves))
         if len(labels) > len(COLORS):
             raise reject("curves", labels, f"at most {len(COLORS)} labels: more lines than that cannot be told apart")
-        super().__init__(len(values), values, value_label, alt, start)  # type: ignore[arg-type]
+        super().__init__(len(values), values, value_label, alt, start)
 
         width, height = 440, 230 if len(panels) == 1 else 165
         left = 14 + 8 * max(len(_number(tick)) for panel in panels for tick in _ticks(*panel.limits))
-        inner, top, step = width - left - 14, 24, height + 36
+        inner, top, step = width - left - 20, 24, height + 36
         x_range = (float(grid[0]), float(grid[-1]))
-        marks = [] if rug is None else [left + inner * _unit(at, x_range) for at in _array("rug", rug, 1).tolist()]
+        marks = [] if rug is None else [left + inner * _unit(at, x_range) for at in as_array("rug", rug, 1).tolist()]
         columns = np.rint(10 * inner * (grid - grid[0]) / (grid[-1] - grid[0])).astype(int)
         parts, codes = [], []
         for number, panel in enumerate(panels):
@@ -223,7 +111,7 @@ class CurveSlider(_Slider):
                 at = y + height * (1 - _unit(tick, panel.limits))
                 parts.append(f'<path class="kss-grid" d="M{left} {at:.1f}h{inner}"/>')
                 parts.append(f'<text x="{left - 6}" y="{at + 4.5:.1f}" text-anchor="end">{_number(tick)}</text>')
-            for tick in _ticks(*x_range):
+            for tick in _ticks(*x_range, 7):
                 parts.append(f'<path class="kss-axis" d="M{left + inner * _unit(tick, x_range):.1f} {y + height}v5"/>')
             parts.append(f'<path class="kss-axis" d="M{left} {y}v{height}h{inner}"/>')
             parts.append("".join(f'<path class="kss-axis" d="M{at:.1f} {y + height}v-9"/>' for at in marks if left <= at <= left + inner))
@@ -240,7 +128,7 @@ class CurveSlider(_Slider):
                 parts.append(f'<path class="kss-curve" {look} d="{path}"/>')
             parts.append("</svg>")
         bottom = top + (len(panels) - 1) * step + height
-        for tick in _ticks(*x_range):
+        for tick in _ticks(*x_range, 7):
             parts.append(
                 f'<text x="{left + inner * _unit(tick, x_range):.1f}" y="{bottom + 20}" text-anchor="middle">{_number(tick)}</text>'
             )
@@ -258,21 +146,22 @@ class CurveSlider(_Slider):
 class ImageSlider(_Slider):
     """A sheet of gray images that changes with a parameter: samples along reverse time, say.
 
-    Arguments:
-        frames: (frames, n, height, width) in [-1, 1], from -1 white to +1 black, what lies outside drawn as the nearest.
-        values, value_label, alt, start: as for `CurveSlider`.
-        columns: images in a row, at most 8 unless given.
+    The arguments, in order:
+
+    - `frames` (frames, n, height, width) in [-1, 1], from -1 white to +1 black, what lies outside drawn as the nearest;
+    - `values`, `value_label`, `alt` and `start` as for `CurveSlider`;
+    - `columns`, images in a row, at most 8 unless given.
 
     Each frame is a PNG inside the page: at most 90 kB for 40 frames of 24 noise images of 8 x 8 pixels.
     """
 
     def __init__(
-        self, frames: ArrayLike, values: ArrayLike, value_label: str, alt: str, columns: int | None = None, *, start: int = 0
+        self, frames: ArrayLike, values: Values, value_label: str, alt: str, columns: int | None = None, *, start: int = 0
     ) -> None:
-        pictures = _array("frames", frames, 4)
+        pictures = as_array("frames", frames, 4)
         super().__init__(len(pictures), values, value_label, alt, start)
         columns = min(pictures.shape[1], 8) if columns is None else as_count("columns", columns)
-        sheets = [_png(_tile(frame, columns, 1, 1)) for frame in pictures]
+        sheets = [_png(tile(frame, columns, 1, 1)) for frame in pictures]
         codes = [base64.b64encode(sheet).decode() for sheet in sheets]
         width = struct.unpack(">I", sheets[0][16:20])[0]
         picture = f'<img class="kss-sheet" alt="{html.escape(self.alt)}" src="data:image/png;base64,{codes[self.start]}">'
@@ -290,6 +179,8 @@ def _panels(curves: Mapping, y_label: str, y_limits: object, grid: Float[np.ndar
     if not nested or (any(nested) and not all(nested)):
         raise reject("curves", curves, "label -> array, or panel -> (label -> array)")
     groups = curves if nested[0] else {y_label: curves}
+    if isinstance(y_limits, Mapping) and not set(y_limits) <= set(groups):
+        raise reject("y_limits", dict(y_limits), f"limits of panels out of {list(groups)}")
     panels = []
     for name, group in groups.items():
         arrays = {}
@@ -305,34 +196,15 @@ def _panels(curves: Mapping, y_label: str, y_limits: object, grid: Float[np.ndar
             low, high = min(float(a.min()) for a in arrays.values()), max(float(a.max()) for a in arrays.values())
             margin = 0.04 * (high - low) or 0.5 * abs(high) or 1.0
             wanted = (low - margin, high + margin)
-        limits = _array("y_limits", wanted, 1)  # type: ignore[arg-type]
+        limits = as_array("y_limits", wanted, 1)  # type: ignore[arg-type]
         if limits.shape != (2,) or not limits[0] < limits[1]:
             raise reject("y_limits", wanted, "(low, high) with low < high")
         panels.append(_Panel(name, arrays, (float(limits[0]), float(limits[1]))))
     return panels
 
 
-def _array(name: str, value: ArrayLike, ndim: int) -> Float[np.ndarray, "..."]:
-    array = as_tensor(name, value).detach().cpu().double().numpy()
-    if array.ndim != ndim or array.size == 0:
-        raise reject(name, array, f"a non-empty array with {ndim} ax{'is' if ndim == 1 else 'es'}")
-    return array
-
-
-def _alt(alt: str) -> str:
-    if not alt.strip():
-        raise reject("alt", alt, "a text alternative: what the figure shows, in words")
-    return alt
-
-
-def _wrap(identity: str | None, width: int = 0) -> str:
-    # The two "ignore" classes keep MathJax away, in the book as in JupyterLab.
-    name = "" if identity is None else f' data-kss="{identity}" style="max-width:{width}px"'
-    return f'<div class="kss-figure tex2jax_ignore mathjax_ignore"{name}>'
-
-
-def _number(value: float) -> str:
-    text = f"{value:.4g}".replace("e-0", "e-").replace("e+0", "e").replace("e+", "e")
+def _number(value: float, digits: int = 4) -> str:
+    text = f"{value:.{digits}g}".replace("e-0", "e-").replace("e+0", "e").replace("e+", "e")
     return text.replace("-", "−")
 
 
@@ -340,8 +212,8 @@ def _unit(value: float, limits: tuple[float, float]) -> float:
     return (value - limits[0]) / (limits[1] - limits[0])
 
 
-def _ticks(low: float, high: float) -> list[float]:
-    ticks = MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(low, high)
+def _ticks(low: float, high: float, most: int = 5) -> list[float]:
+    ticks = MaxNLocator(most, steps=[1, 2, 5, 10]).tick_values(low, high)
     slack = 1e-9 * (high - low)
     return [0.0 if abs(tick) < slack else float(tick) for tick in ticks if low - slack <= tick <= high + slack]
 
@@ -370,26 +242,13 @@ def _encode(numbers: Int[np.ndarray, " n"]) -> str:
     return "".join(letters)
 
 
-def _tile(images: Float[np.ndarray, "n h w"], columns: int, gap_x: int, gap_y: int) -> Float[np.ndarray, "H W"]:
-    """Images on one sheet, row by row; the gaps between them, and cells without image, are NaN."""
-    n, height, width = images.shape
-    columns = min(columns, n)
-    rows = math.ceil(n / columns)
-    sheet = np.full((rows * (height + gap_y) - gap_y, columns * (width + gap_x) - gap_x), np.nan)
-    for i, image in enumerate(images):
-        y, x = (i // columns) * (height + gap_y), (i % columns) * (width + gap_x)
-        sheet[y : y + height, x : x + width] = image
-    return sheet
-
-
 _CLEAR = 1  # a gray that pixels never take, declared transparent
 
 
 def _png(sheet: Float[np.ndarray, "H W"]) -> bytes:
     """A gray PNG in 64 levels: -1 white, +1 black, NaN transparent."""
-    levels = 255 - 4 * np.rint(np.clip(np.nan_to_num(sheet), -1, 1) * 31.5 + 31.5)
-    levels = np.where(levels <= 3, 0, levels)
-    gray: UInt8[np.ndarray, "H W"] = np.where(np.isnan(sheet), _CLEAR, levels).astype(np.uint8)
+    levels = np.rint(31.5 - 31.5 * np.clip(np.nan_to_num(sheet), -1, 1))
+    gray: UInt8[np.ndarray, "H W"] = np.where(np.isnan(sheet), _CLEAR, np.rint(levels * (255 / 63))).astype(np.uint8)
     rows = np.pad(gray, ((0, 0), (1, 0)))  # each row starts with its filter, 0 for none
     chunks = {
         b"IHDR": struct.pack(">IIBBBBB", gray.shape[1], gray.shape[0], 8, 0, 0, 0, 0),
@@ -404,7 +263,7 @@ def _png(sheet: Float[np.ndarray, "H W"]) -> bytes:
 # Everything is drawn in the color of the text around it, so that it can be read on light and dark pages. The rule for the dark
 # theme of the book undoes the light box that theme draws around the HTML of a cell.
 _CSS = """
-.kss-figure{margin:.5rem 0;font-size:.95rem}
+.kss-figure{margin:1rem 0;font-size:.95rem}
 html[data-theme=dark] .bd-content div.cell_output .text_html:has(div.kss-figure){background:none;color:inherit;padding:0}
 .kss-figure .kss-plot{display:block;width:100%;height:auto}
 .kss-figure .kss-plot text{font:14px sans-serif;fill:currentColor}
