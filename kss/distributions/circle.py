@@ -38,6 +38,9 @@ class Circle(Distribution):
         self.radius = as_positive("radius", radius)
         self._frame = torch.zeros(2, dtype=torch.float64)
 
+    def __repr__(self) -> str:
+        return f"Circle({self.radius})"
+
     def sample(self, n: int, generator: Seed) -> Float[Tensor, "n 2"]:
         n, generator = as_count("n", n), as_generator(generator)
         angle = 2 * math.pi * torch.rand(n, dtype=torch.float64, generator=generator, device=generator.device)

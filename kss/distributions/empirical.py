@@ -40,6 +40,10 @@ class Empirical(Distribution):
     def __len__(self) -> int:
         return len(self.points)
 
+    def __repr__(self) -> str:
+        points = self.points.tolist() if self.points.numel() <= 64 else f"<{len(self)} points in dimension {self.dim}>"
+        return f"Empirical({points})"
+
     def sample(self, n: int, generator: Seed) -> Float[Tensor, "n d"]:
         n, generator = as_count("n", n), as_generator(generator)
         return self.points[torch.randint(len(self), (n,), generator=generator, device=generator.device).to(self.points.device)]
@@ -50,7 +54,8 @@ class Empirical(Distribution):
         flat, noise = query.x.reshape(-1, self.dim), query.t.reshape(-1)
         sums = dense.reduce(self._data, flat, noise)
         to_reference = sums.reference - flat
-        form = ((to_reference / noise.sqrt().unsqueeze(-1)) ** 2).sum(-1) / 2
+        # |x - x_ref|^2/(2t), divided before it is squared: overflows only where the result does.
+        form = ((to_reference / (math.sqrt(2) * noise.sqrt()).unsqueeze(-1)) ** 2).sum(-1)
         log_normalizer = math.log(len(self)) + self.dim / 2 * (math.log(2 * math.pi) + noise.log())
         displacement = to_reference + self._data.scale * sums.offset
 

@@ -42,6 +42,11 @@ class GaussianMixture(Distribution):
         rank = (self._eigenvalues > self.dim * torch.finfo(torch.float64).eps * scale).sum(-1)
         self.intrinsic_dim = int(rank[self.weights > 0].max())
 
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}(means={self.means.tolist()}, covariances={self.covariances.tolist()}, weights={self.weights.tolist()})"
+        )
+
     def sample(self, n: int, generator: Seed) -> Float[Tensor, "n d"]:
         n, generator = as_count("n", n), as_generator(generator)
         device = self.means.device

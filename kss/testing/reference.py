@@ -67,7 +67,7 @@ class Reference:
 class Field:
     """`log p_t` and its derivatives at one noise variance."""
 
-    def __init__(self, reference: Reference, t: float) -> None:
+    def __init__(self, reference: Reference, t: Any) -> None:
         ctx.prec = BITS
         self.t, self.law = arb(t), reference
         self.step = (self.t.sqrt() * arb(STEP)).mid()
@@ -116,7 +116,8 @@ class Field:
 
     def mean(self, x: Vector) -> Vector:
         """`E[X_0 | X_t = x]` of a data set, by the definition: an average with the weights `exp(-|x - x_i|^2/2t)`."""
-        assert self.law.radius is None and self.law.covariances is None
+        assert self.law.radius is None
+        assert self.law.covariances is None
         rows = self.law.means.tolist()
         logs = [-sum(((a - b) ** 2 for a, b in zip(x, row, strict=True)), arb(0)) / (2 * self.t) for row in rows]
         total = _log_sum(logs)
@@ -136,10 +137,13 @@ def exact(x: torch.Tensor) -> Vector:
 
 
 def to_float(value: Any) -> Any:
-    """Balls as floats, in nested lists as arrays; fails if they are too wide for double precision of the largest one."""
+    """Balls as floats, in nested lists as arrays; fails if they are too wide for double precision of the largest one.
+
+    A ball around zero is as good as zero once its radius is below 1e-60.
+    """
     balls = _flatten(value)
     largest = max(abs(ball.mid()) for ball in balls)
-    if any(not (ball.rad() <= largest * arb(2.0**-60)) for ball in balls):
+    if any(not (ball.rad() <= largest * arb(2.0**-60) + arb(2.0**-200)) for ball in balls):
         raise ArithmeticError(f"the reference lost its digits: {value}")
     return _midpoints(value)
 

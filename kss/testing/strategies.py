@@ -4,6 +4,7 @@ Imported by checks only while they run: the package itself does not need Hypothe
 """
 
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -82,22 +83,25 @@ def distributions(draw: st.DrawFn, dim: int | None = None) -> Distribution:
     return Empirical(draw(datasets(dim=d)))
 
 
+Law = TypeVar("Law", bound=Distribution)
+
+
 @dataclass(frozen=True)
-class Case:
+class Case(Generic[Law]):
     """A law, a point and a noise variance."""
 
-    law: Distribution
+    law: Law
     x: torch.Tensor
     t: float
 
 
 @st.composite
-def cases(draw: st.DrawFn, laws: st.SearchStrategy[Distribution] | None = None, low: float = DECADES[0], high: float = DECADES[1]) -> Case:
+def cases(draw: st.DrawFn, laws: st.SearchStrategy[Law], low: float = DECADES[0], high: float = DECADES[1]) -> Case[Law]:
     """A law with a point at which `p_t` has mass: a draw of the law, moved by up to three standard deviations of the noise.
 
     One time in four the point is exactly a draw of the law, where the score of a small `t` is smallest.
     """
-    law = draw(laws if laws is not None else distributions())
+    law = draw(laws)
     t = draw(variances(low, high))
     clean = law.sample(1, draw(st.integers(0, 2**32 - 1)))[0]
     if draw(st.integers(0, 3)) == 0:
