@@ -195,8 +195,8 @@ def no_separating_plane(predict: Any = Empirical.denoise, *, generator: torch.Ge
         if (length := np.linalg.norm(normal)) > 0:
             normal /= length
             beyond = float(((mean - points) @ normal).min())
-            # The mean is x + displacement: its rounding is that of the larger of x and the data.
-            rounding = 8 * case.law.dim * EPSILON * (size + float(case.x.abs().max()))
+            # A convex combination rounds like the data, wherever x is.
+            rounding = 8 * case.law.dim * EPSILON * size
             require(beyond <= rounding, f"the mean is {beyond:.3g} outside the hull for {case}")
             furthest = max(furthest, beyond / rounding)
 

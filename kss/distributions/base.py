@@ -10,8 +10,9 @@ Then Tweedie's formulas give the score and its Jacobian,
 
     s_t(x) = grad log p_t(x) = (m_t(x) - x) / t,        grad s_t(x) = C_t(x)/t^2 - I/t,
 
-so a distribution implements `posterior` and nothing else. The posterior is held as the *displacement* `m_t(x) - x`: at
-small `t` the difference of the two nearly equal vectors would lose every digit, so no distribution computes it that way.
+so a distribution implements `posterior` and nothing else. The posterior holds the *displacement* `m_t(x) - x` beside the mean:
+at small `t` the difference of the two nearly equal vectors would lose every digit, and far from the data their sum would, so
+no distribution computes one from the other.
 """
 
 from abc import ABC, abstractmethod
@@ -28,12 +29,13 @@ class Posterior:
     """The law of `X_0` given `X_t = x`, as far as scores need it.
 
     Attributes: `displacement` (..., d) `= m_t(x) - x`; `mean` (..., d); `log_evidence` (...) `= log p_t(x)`;
-    `covariance()` (..., d, d) and `covariance_trace` (...), both computed when first asked for.
+    `covariance()` (..., d, d) and `covariance_trace` (...), both computed when asked for; `dtype`, that of them all.
     """
 
     def __init__(
         self,
-        x: Float[Tensor, "*batch d"],
+        *,
+        mean: Float[Tensor, "*batch d"],
         displacement: Float[Tensor, "*batch d"],
         log_evidence: Float[Tensor, "*batch"],
         covariance: Callable[[], Float[Tensor, "*batch d d"]],
@@ -41,20 +43,33 @@ class Posterior:
         covariance_trace: Callable[[], Float[Tensor, "*batch"]] | None = None,
     ) -> None:
         self.displacement = displacement.to(dtype)
-        self.mean = (x + displacement).to(dtype)
+        self.mean = mean.to(dtype)
         self.log_evidence = log_evidence.to(dtype)
-        self._covariance, self._trace, self._dtype = covariance, covariance_trace, dtype
+        self.dtype = dtype
+        self._exact_mean, self._exact_displacement, self._exact_evidence = mean, displacement, log_evidence
+        self._covariance, self._trace = covariance, covariance_trace
+
+    def unrounded(self) -> "Posterior":
+        """The same in the dtype it was computed in, for what is computed from it: at t = 1e-60 a displacement is 0 in float32."""
+        return Posterior(
+            mean=self._exact_mean,
+            displacement=self._exact_displacement,
+            log_evidence=self._exact_evidence,
+            covariance=self._covariance,
+            dtype=self._exact_displacement.dtype,
+            covariance_trace=self._trace,
+        )
 
     def covariance(self) -> Float[Tensor, "*batch d d"]:
         """`C_t(x)`, symmetric and positive semidefinite."""
-        return self._covariance().to(self._dtype)
+        return self._covariance().to(self.dtype)
 
     @property
     def covariance_trace(self) -> Float[Tensor, "*batch"]:
         """`tr C_t(x)`, without forming the matrix where the law can avoid it."""
         if self._trace is not None:
-            return self._trace().to(self._dtype)
-        return self._covariance().diagonal(dim1=-2, dim2=-1).sum(-1).to(self._dtype)
+            return self._trace().to(self.dtype)
+        return self._covariance().diagonal(dim1=-2, dim2=-1).sum(-1).to(self.dtype)
 
 
 class Distribution(ABC):
@@ -93,8 +108,9 @@ class Distribution(ABC):
 
     def score(self, x: ArrayLike, t: ArrayLike) -> Float[Tensor, "*batch d"]:
         """`s_t(x) = grad log p_t(x) = (m_t(x) - x) / t` (Tweedie), of shape (..., d)."""
-        displacement = self.posterior(x, t).displacement
-        return (displacement / _column(t, displacement)).to(displacement.dtype)
+        posterior = self.posterior(x, t)
+        displacement = posterior.unrounded().displacement
+        return (displacement / _column(t, displacement)).to(posterior.dtype)
 
     def denoise(self, x: ArrayLike, t: ArrayLike) -> Float[Tensor, "*batch d"]:
         """`m_t(x) = E[X_0 | X_t = x]`, of shape (..., d)."""
@@ -105,12 +121,13 @@ class Distribution(ABC):
 
         Laws for which `C_t/t` is near the identity override it, because the difference cancels.
         """
-        covariance = self.posterior(x, t).covariance()
+        posterior = self.posterior(x, t)
+        covariance = posterior.unrounded().covariance()
         t = _column(t, covariance).unsqueeze(-1)
         eye = torch.eye(self.dim, dtype=covariance.dtype, device=covariance.device)
-        return ((covariance / t - eye) / t).to(covariance.dtype)
+        return ((covariance / t - eye) / t).to(posterior.dtype)
 
 
 def _column(t: ArrayLike, like: Tensor) -> Float[Tensor, "*t 1"]:
-    """`t` in float64 with a last axis of length 1: a float32 result must not squeeze t = 1e-300 to zero."""
+    """`t` in float64 with a last axis of length 1."""
     return torch.as_tensor(t, dtype=torch.float64, device=like.device).unsqueeze(-1)

@@ -60,8 +60,13 @@ class Circle(Distribution):
             moments = polar.von_mises
             return self.radius**2 * polar.frame(moments.cos_variance, moments.sin_square)
 
-        displacement = polar.stretch.unsqueeze(-1) * query.x
-        return Posterior(query.x, displacement, log_evidence, covariance, query.dtype)
+        return Posterior(
+            mean=polar.shrink.unsqueeze(-1) * query.x,
+            displacement=polar.stretch.unsqueeze(-1) * query.x,
+            log_evidence=log_evidence,
+            covariance=covariance,
+            dtype=query.dtype,
+        )
 
     def score_jacobian(self, x: ArrayLike, t: ArrayLike) -> Float[Tensor, "*batch 2 2"]:
         """`s_t'(r)` along x and `s_t(r)/r` across; on the circle neither cancels, unlike `(C_t/t - I)/t`."""
@@ -82,10 +87,11 @@ class Circle(Distribution):
         near_center = moments.kappa <= 1.0
         safe_r = torch.where(near_center, 1.0, r)
         # (R A(kappa) - r)/r two ways: at small kappa from A/kappa, elsewhere from 1 - A, so that r = R loses nothing.
-        center = self.radius**2 / t * moments.sin_square - 1
+        center = self.radius**2 / t * moments.sin_square
+        shrink = torch.where(near_center, center, self.radius * (1 - moments.one_minus_cos) / safe_r)
         ring = ((self.radius - safe_r) - self.radius * moments.one_minus_cos) / safe_r
-        stretch = torch.where(near_center, center, ring)
-        return _Polar(r, unit, stretch, moments)
+        stretch = torch.where(near_center, center - 1, ring)
+        return _Polar(r, unit, shrink, stretch, moments)
 
 
 class VonMises(NamedTuple):
@@ -105,6 +111,8 @@ class VonMises(NamedTuple):
 class _Polar(NamedTuple):
     r: Float[Tensor, "*batch"]
     unit: Float[Tensor, "*batch 2"]
+    shrink: Float[Tensor, "*batch"]
+    """`m_t(x) = shrink * x`."""
     stretch: Float[Tensor, "*batch"]
     """`(m_t(x) - x) = stretch * x`."""
     von_mises: VonMises

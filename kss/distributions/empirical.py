@@ -57,7 +57,6 @@ class Empirical(Distribution):
         # |x - x_ref|^2/(2t), divided before it is squared: overflows only where the result does.
         form = ((to_reference / (math.sqrt(2) * noise.sqrt()).unsqueeze(-1)) ** 2).sum(-1)
         log_normalizer = math.log(len(self)) + self.dim / 2 * (math.log(2 * math.pi) + noise.log())
-        displacement = to_reference + self._data.scale * sums.offset
 
         def covariance() -> Float[Tensor, "*batch d d"]:
             return dense.second_moment(self._data, flat, noise, sums, full=True).reshape(*shape, self.dim, self.dim)
@@ -66,10 +65,10 @@ class Empirical(Distribution):
             return dense.second_moment(self._data, flat, noise, sums, full=False).reshape(shape)
 
         return Posterior(
-            query.x,
-            displacement.reshape(*shape, self.dim),
-            (sums.log_total - form - log_normalizer).reshape(shape),
-            covariance,
-            query.dtype,
-            covariance_trace,
+            mean=(sums.reference + self._data.scale * sums.offset).reshape(*shape, self.dim),
+            displacement=(to_reference + self._data.scale * sums.offset).reshape(*shape, self.dim),
+            log_evidence=(sums.log_total - form - log_normalizer).reshape(shape),
+            covariance=covariance,
+            covariance_trace=covariance_trace,
+            dtype=query.dtype,
         )

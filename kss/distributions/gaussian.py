@@ -9,6 +9,7 @@ and for a mixture `sum_k pi_k N(mu_k, S_k)` it is the mixture of these with the 
 """
 
 import math
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -70,6 +71,7 @@ class GaussianMixture(Distribution):
         log_evidence = log_total - (least.squeeze(-1) * square.squeeze(-1)) - self.dim / 2 * math.log(2 * math.pi)
         return _Components(
             responsibility=(log_weight - log_total.unsqueeze(-1)).exp(),
+            mean=self.means.double() + self._to_ambient(self._eigenvalues / variances * centered),
             displacement=self._to_ambient(-(query.t.unsqueeze(-2) / variances) * centered),
             score=self._to_ambient(-centered / variances),
             variances=variances,
@@ -91,7 +93,13 @@ class GaussianMixture(Distribution):
             within = self._matrix(self._eigenvalues * (query.t.unsqueeze(-2) / parts.variances))
             return parts.average(within) + parts.spread(parts.displacement, displacement)
 
-        return Posterior(query.x, displacement, parts.log_evidence, covariance, query.dtype)
+        return Posterior(
+            mean=parts.average(parts.mean),
+            displacement=displacement,
+            log_evidence=parts.log_evidence,
+            covariance=covariance,
+            dtype=query.dtype,
+        )
 
     def score_jacobian(self, x: ArrayLike, t: ArrayLike) -> Float[Tensor, "*batch d d"]:
         """`grad s = Cov_r(s_k) - sum_k r_k (S_k + t I)^{-1}`, with `s_k` the components' scores: nothing cancels."""
@@ -101,19 +109,16 @@ class GaussianMixture(Distribution):
         return jacobian.to(query.dtype)
 
 
+@dataclass(frozen=True)
 class _Components:
     """Each component's posterior, and averages over the responsibilities."""
 
-    def __init__(
-        self,
-        responsibility: Float[Tensor, "*batch K"],
-        displacement: Float[Tensor, "*batch K d"],
-        score: Float[Tensor, "*batch K d"],
-        variances: Float[Tensor, "*batch K d"],
-        log_evidence: Float[Tensor, "*batch"],
-    ) -> None:
-        self.responsibility, self.displacement, self.score = responsibility, displacement, score
-        self.variances, self.log_evidence = variances, log_evidence
+    responsibility: Float[Tensor, "*batch K"]
+    mean: Float[Tensor, "*batch K d"]
+    displacement: Float[Tensor, "*batch K d"]
+    score: Float[Tensor, "*batch K d"]
+    variances: Float[Tensor, "*batch K d"]
+    log_evidence: Float[Tensor, "*batch"]
 
     def average(self, values: Tensor) -> Tensor:
         """`sum_k r_k values_k`, over the component axis of `values` (..., K, d) or (..., K, d, d)."""

@@ -28,6 +28,8 @@ from torch import Tensor
 
 BLOCK = 2**20
 """Numbers in the largest temporary array (8 MiB each; a handful live at once)."""
+WIDTH = 2**14
+"""Most points in a part: a block then holds many queries, which the matrix product and the allocator both prefer."""
 TOLERANCE = 5e-13
 """Relative error of a row, as estimated a posteriori, beyond which it is done again by differences."""
 EXPONENT_FLOOR = -600.0
@@ -102,19 +104,30 @@ def reduce(data: Data, x: Float[Tensor, "B d"], t: Float[Tensor, " B"]) -> Sums:
 def second_moment(
     data: Data, x: Float[Tensor, "B d"], t: Float[Tensor, " B"], sums: Sums, *, full: bool
 ) -> Float[Tensor, "B d d"] | Float[Tensor, " B"]:
-    """The covariance of the data under the weights that gave `sums` (full), or its trace; in the user's units."""
+    """The covariance of the data under the weights that gave `sums` (full), or its trace; in the user's units.
+
+    `sums` gives reference, center and size of the weights, to an accuracy that may fall short of the spread of the data;
+    what they miss is subtracted by the moments of order 0 and 1 about them.
+    """
     queries = Queries(x, ((data.scale / t.sqrt()) ** 2).clamp_max(LARGEST))
     results = []
     for rows, parts in _blocks(data, len(x), per_pair=data.dim):
         block, known = queries.rows(rows), Sums(*(field[rows] for field in sums))
-        total = torch.zeros((), dtype=x.dtype, device=x.device)
+        zero = torch.zeros((), dtype=x.dtype, device=x.device)
+        mass, first, second = zero, zero, zero
         for part in parts:
             e = (data.points[part] - known.reference.unsqueeze(-2)) / data.scale
             exponent = _exponents(data, block, e, known.reference) * block.stiffness.unsqueeze(-1)
             weight = (exponent - known.log_total.unsqueeze(-1)).clamp_min(EXPONENT_FLOOR).exp() - FLOOR_WEIGHT
             e = e - known.offset.unsqueeze(-2)
-            total = total + ((weight.unsqueeze(-1) * e).mT @ e if full else (weight * (e**2).sum(-1)).sum(-1))
-        results.append(total)
+            mass = mass + weight.sum(-1)
+            first = first + (weight.unsqueeze(-2) @ e).squeeze(-2)
+            second = second + ((weight.unsqueeze(-1) * e).mT @ e if full else (weight * (e**2).sum(-1)).sum(-1))
+        first = first / mass.unsqueeze(-1)
+        if full:
+            results.append(second / mass[..., None, None] - first.unsqueeze(-1) * first.unsqueeze(-2))
+        else:
+            results.append((second / mass - (first**2).sum(-1)).clamp_min(0.0))
     return torch.cat(results) * data.scale**2
 
 
@@ -146,10 +159,10 @@ def merge(data: Data, queries: Queries, first: Sums, second: Sums) -> Sums:
 
 def _blocks(data: Data, count: int, per_pair: int) -> Iterator[tuple[slice, list[slice]]]:
     """Blocks of queries, each with the parts of the data to run over, so that no temporary exceeds `BLOCK` numbers."""
-    width = min(len(data), max(1, BLOCK // per_pair))
+    width = min(len(data), WIDTH, max(1, BLOCK // per_pair))
     height = max(1, BLOCK // (width * per_pair))
     parts = [slice(i, min(i + width, len(data))) for i in range(0, len(data), width)]
-    for i in range(0, count, height):
+    for i in range(0, max(count, 1), height):  # no queries make one empty block
         yield slice(i, min(i + height, count)), parts
 
 
@@ -228,7 +241,7 @@ def _doubtful(data: Data, queries: Queries, sums: Sums) -> Bool[Tensor, " b"]:
     An error of at most e in every exponent moves the weighted mean by at most `2 e sd`, with sd the spread of the
     weighted data, and the logarithm of the sum by at most `2 e` times the weight off the reference. For e we take the
     rounding of a sum of d products that does not conspire, which is what the tests against 50 digits measure; the
-    worst case would carry a factor d.
+    worst case would carry a factor d. Where e exceeds 1 the first order says nothing: not even the nearest point is known.
     """
     with torch.no_grad():
         distance = ((queries.x - data.center) / data.scale).clamp(-1e150, 1e150).norm(dim=-1)
@@ -237,4 +250,5 @@ def _doubtful(data: Data, queries: Queries, sums: Sums) -> Bool[Tensor, " b"]:
         step = ((queries.x - sums.reference) / data.scale).clamp(-1e150, 1e150)
         displacement = (sums.offset - step).norm(dim=-1)
         log_density = (step**2).sum(-1) * queries.stiffness / 2
-        return (error * spread > TOLERANCE * displacement) | (error * sums.rest > TOLERANCE * (1 + log_density))
+        vague = (error * spread > TOLERANCE * displacement) | (error * sums.rest > TOLERANCE * (1 + log_density))
+        return vague | (error > 1)

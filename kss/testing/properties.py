@@ -11,7 +11,8 @@ from kss.testing.effort import current_effort
 def for_all(strategy: Any, test: Callable[[Any], None], *, generator: torch.Generator, examples: int = 100) -> dict[str, int]:
     """Call `test` on `examples` cases drawn from a Hypothesis strategy; what it raises comes through, simplest case first.
 
-    The cases follow from `generator` alone. Returns how many were tried.
+    The cases follow from `generator`, the version of Hypothesis and the numbers it finds in the loaded source. Returns how many
+    were tried.
     """
     import hypothesis
     from hypothesis import HealthCheck, Phase
