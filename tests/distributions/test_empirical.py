@@ -1,0 +1,325 @@
+"""The empirical law against more than fifty digits, at every size that its arguments can have."""
+
+import math
+import subprocess
+import sys
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from high_precision import NEGLIGIBLE, EmpiricalReference
+
+from kss.distributions import Empirical
+
+ULPS = 4
+"""The criterion allows what moving every input by this many units in the last place could cause ..."""
+RELATIVE = 1e-12
+"""... or this relative error, whichever is larger."""
+DIMENSIONS = (1, 2, 8, 64)
+DATA_SETS = ("plain", "pairs", "collinear", "duplicates", "shifted", "unequal scales", "outlier", "sphere")
+
+
+def data_set(kind: str, n: int, d: int) -> np.ndarray:
+    rng = np.random.default_rng([n, d])
+    plain = rng.standard_normal((n, d))
+    match kind:
+        case "plain":
+            return plain
+        case "pairs":
+            return np.concatenate((plain[: n // 2], plain[: n // 2] + 1e-4 * rng.standard_normal((n // 2, d))))
+        case "collinear":
+            return rng.standard_normal((n, 1)) * rng.standard_normal((1, d)) + rng.standard_normal((1, d))
+        case "duplicates":
+            return np.concatenate((plain[: n // 2], plain[: n // 2]))
+        case "shifted":
+            return plain + 1e3
+        case "unequal scales":
+            return plain * np.logspace(-3, 3, d)
+        case "outlier":
+            return np.concatenate((plain[:-1], 1e3 * plain[-1:]))
+        case "sphere":
+            return plain / np.linalg.norm(plain, axis=1, keepdims=True)
+    raise AssertionError(kind)
+
+
+def places(points: np.ndarray, t: float, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """On, near, between and far from the data, and where `p_t` puts its mass."""
+    first = points[rng.integers(len(points))]
+    distances = ((points - first) ** 2).sum(-1)
+    distances[distances == 0] = np.inf
+    second = points[distances.argmin()]
+    direction = rng.standard_normal(points.shape[1])
+    direction /= np.linalg.norm(direction)
+    apart = second - first
+    across = direction - (direction @ apart) * apart / (apart @ apart)
+    return {
+        "on a point": first,
+        "1e-9 from a point": first + 1e-9 * direction,
+        "midpoint": (first + second) / 2,
+        "near the midpoint": (first + second) / 2 + 1e-9 * direction,
+        "between, nearer to one": first + 0.499 * apart,
+        "far out on a bisector": (first + second) / 2 + points.std(0).max() * across,
+        "typical": first + math.sqrt(t) * rng.standard_normal(points.shape[1]),
+        "1e4 away": points.mean(0) + 1e4 * direction,
+        "1e4 scales away": points.mean(0) + 1e4 * points.std(0).max() * direction,
+    }
+
+
+def beyond_criterion(points: np.ndarray, variances: list[float], only: tuple[str, ...] = ()) -> list[str]:
+    """Where an error exceeds the criterion, with the error in units of what is allowed."""
+    reference, law, rng = EmpiricalReference(points), Empirical(points), np.random.default_rng(points.shape[1])
+    found = []
+    # What the reference leaves out.
+    cut = len(points) * math.exp(NEGLIGIBLE) * max(1.0, float(((points - points[0]) ** 2).sum(-1).max())) + sys.float_info.min
+    for t in variances:
+        where = {kind: x for kind, x in places(points, t, rng).items() if not only or kind in only}
+        posterior = law.posterior(np.stack(list(where.values())), t)
+        score = law.score(np.stack(list(where.values())), t).numpy()
+        log_density, covariance = posterior.log_evidence.numpy(), posterior.covariance().numpy()
+        trace = posterior.covariance_trace.numpy()
+        for row, (kind, x) in enumerate(where.items()):
+            exact = reference.at(x, t)
+            allowed = {
+                "score": np.maximum(RELATIVE * np.linalg.norm(exact.score), ULPS * exact.score_per_ulp) + cut / t,
+                "log-density": np.maximum(RELATIVE * abs(exact.log_density), ULPS * exact.log_density_per_ulp),
+                "covariance": np.maximum(RELATIVE * np.linalg.norm(exact.covariance), ULPS * exact.covariance_per_ulp) + cut,
+                "trace": np.maximum(RELATIVE * np.trace(exact.covariance), ULPS * np.trace(exact.covariance_per_ulp)) + cut,
+            }
+            error = {
+                "score": score[row] - exact.score,
+                "log-density": log_density[row] - exact.log_density,
+                "covariance": covariance[row] - exact.covariance,
+                "trace": trace[row] - np.trace(exact.covariance),
+            }
+            for what in allowed:
+                # `not <=`, so that NaN counts.
+                if not (np.abs(error[what]) <= allowed[what]).all():
+                    found.append(f"{what}, {kind}, t = {t:.0e}: {np.max(np.abs(error[what]) / allowed[what]):.2g} times the allowance")
+    return found
+
+
+@pytest.mark.parametrize("dim", DIMENSIONS)
+@pytest.mark.parametrize("kind", DATA_SETS)
+def test_errs_by_no_more_than_its_inputs_do(kind, dim):
+    variances = [10.0**k for k in range(-8, 9)]
+    assert beyond_criterion(data_set(kind, 24, dim), variances) == []
+
+
+@pytest.mark.parametrize("dim", DIMENSIONS)
+@pytest.mark.parametrize("kind", ["plain", "pairs"])
+def test_errs_by_no_more_than_its_inputs_do_for_a_thousand_points(kind, dim):
+    only = ("on a point", "near the midpoint", "typical", "1e4 away")
+    assert beyond_criterion(data_set(kind, 1000, dim), [1e-8, 1e-4, 1e-2, 1.0, 1e4, 1e8], only) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dim", DIMENSIONS)
+@pytest.mark.parametrize("kind", DATA_SETS)
+def test_errs_by_no_more_than_its_inputs_do_for_a_thousand_points_of_every_kind(kind, dim):
+    assert beyond_criterion(data_set(kind, 1000, dim), [10.0**k for k in range(-8, 9, 2)]) == []
+
+
+EXTREMES = [1e-300, 1e-150, 1e-20, 1e20, 1e150, 1e300]
+
+
+@pytest.mark.parametrize("scale", [1e-150, 1.0, 1e20, 1e150])
+@pytest.mark.parametrize("dim", [1, 8])
+def test_is_never_nan_and_infinite_only_where_the_truth_is(scale, dim):
+    rng = np.random.default_rng(dim)
+    base = rng.standard_normal((6, dim))
+    points = scale * np.concatenate((base, base + 1e-4 * rng.standard_normal(base.shape), base[:2]))
+    direction = rng.standard_normal(dim)
+    direction /= np.linalg.norm(direction)
+    # The exponents need |x|^2/t to the last of its 4700 binary digits.
+    reference, law = EmpiricalReference(points, bits=5200), Empirical(points)
+    for t in EXTREMES:
+        where = np.stack([points[0], points[0] + math.sqrt(t) * direction, 1e200 * direction, -1e100 * direction])
+        posterior = law.posterior(where, t)
+        score = law.score(where, t)
+        for value in (*vars_of(posterior), score, law.score_jacobian(where, t)):
+            assert not value.isnan().any(), f"t = {t:g}"
+        # The mean stays in the box around the data, and is not what is left of x.
+        outside = np.maximum(posterior.mean.numpy() - points.max(0), points.min(0) - posterior.mean.numpy())
+        assert outside.max() <= 8 * sys.float_info.epsilon * np.abs(points).max()
+        for x, found, log_density in zip(where, score.numpy(), posterior.log_evidence.numpy(), strict=True):
+            with np.errstate(all="ignore"):  # what an ulp could cause overflows, and is not asked for
+                exact = reference.at(x, t)
+            assert np.isfinite(exact.score).all() == np.isfinite(found).all()
+            assert np.isfinite(exact.log_density) == np.isfinite(log_density)
+            if np.isfinite(log_density):
+                # Relative alone is enough: none of these places is a near tie.
+                np.testing.assert_allclose(log_density, exact.log_density, rtol=RELATIVE)
+            if np.isfinite(found).all():
+                with np.errstate(over="ignore"):
+                    left_out = len(points) * math.exp(NEGLIGIBLE) * np.abs(points).max() / t
+                assert (np.abs(found - exact.score) <= RELATIVE * np.abs(exact.score).max() + left_out).all()
+
+
+def vars_of(posterior):
+    return posterior.displacement, posterior.mean, posterior.log_evidence, posterior.covariance(), posterior.covariance_trace
+
+
+@pytest.mark.parametrize("t", [1e-300, 1e-8, 1.0, 1e8, 1e300])
+@pytest.mark.parametrize("copies", [1, 3])
+def test_one_point_is_exact(t, copies):
+    point, x = 0.7, 0.3
+    law = Empirical([[point]] * copies)
+    exact = (Fraction(point) - Fraction(x)) / Fraction(t)
+    assert float(law.score([x], t)) == pytest.approx(float(exact), rel=RELATIVE)
+    # The logarithm of t and the square are each right to a few ulps of the larger of the two.
+    log_density = -(float((Fraction(x) - Fraction(point)) ** 2 / (2 * Fraction(t)))) - math.log(2 * math.pi * t) / 2
+    assert float(law.log_density([x], t)) == pytest.approx(log_density, rel=RELATIVE)
+    assert float(law.posterior([x], t).covariance_trace) == 0.0
+    assert float(law.score_jacobian([x], t)) == pytest.approx(-1 / t, rel=RELATIVE)
+
+
+@pytest.mark.parametrize("t", [1e-300, 1e-30, 1e-8, 1.0, 1e8, 1e300])
+def test_an_exact_tie_is_kept(t):
+    # Every number here is a float, so at the midpoint the weights are 1/2 whatever t.
+    posterior = Empirical([[-1.0, 4.0], [1.0, 4.0]]).posterior([0.0, 5.0], t)
+    assert posterior.displacement.tolist() == [0.0, -1.0]
+    torch.testing.assert_close(posterior.covariance(), torch.tensor([[1.0, 0.0], [0.0, 0.0]], dtype=torch.float64), rtol=RELATIVE, atol=0)
+
+
+@pytest.mark.parametrize("exponent", [-1.0, -36.0, -300.0, -560.0])
+def test_small_weights_keep_their_relative_accuracy_at_the_origin(exponent):
+    # x and its nearest point are zero, whose ulp is nothing: the answer is the weight of the other point.
+    t = -1 / (2 * exponent)
+    weight = math.exp(exponent) / (1 + math.exp(exponent))
+    # exp amplifies the rounding of its argument, up to half an ulp, by the argument.
+    rel = 4 * abs(exponent) * sys.float_info.epsilon + RELATIVE
+    assert float(Empirical([[0.0], [1.0]]).posterior([0.0], t).displacement) == pytest.approx(weight, rel=rel)
+
+
+def test_a_sum_that_the_fast_route_cannot_resolve():
+    # A pair 1e-4 apart seen from 1e4 away at t = 1e-15: the matrix product errs by 1e3 in the exponents, the truth is a tie.
+    points = np.array([[-0.5e-4, 0.0], [0.5e-4, 0.0], [3.0, 0.0]])
+    found = Empirical(points).posterior([0.0, 1e4], 1e-15)
+    assert found.displacement.tolist() == [0.0, -1e4]
+    assert float(found.covariance_trace) == pytest.approx(0.25e-8, rel=RELATIVE)
+
+
+# --- derivatives -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("t", [1e-3, 1e-1, 1e2])
+@pytest.mark.parametrize("offset", [0.0, 1e6])
+def test_gradients_flow_through_x_by_either_route(t, offset):
+    # With the large offset rows are done again by differences, so the second route is differentiated too.
+    law = Empirical(torch.from_numpy(data_set("plain", 20, 3)) * torch.tensor([1.0, 1.0, 1e-3]) + offset)
+    x = (law.points[:5] + 0.03).requires_grad_()
+    (gradient,) = torch.autograd.grad(law.log_density(x, t).sum(), x)
+    score = law.score(x, t)
+    # The derivative of a sum is as accurate as the sum: 1e-12 of the largest term, |x - x_i|/t.
+    size = float((x.detach()[:, None] - law.points).norm(dim=-1).max()) / t
+    torch.testing.assert_close(gradient, score.detach(), rtol=0, atol=1e-11 * size)
+    rows = [torch.autograd.grad(score[:, k].sum(), x, retain_graph=True)[0] for k in range(3)]
+    jacobian = law.score_jacobian(x.detach(), t)
+    size = 1 / t + float((law.points - law.points.mean(0)).norm(dim=-1).max()) ** 2 / t**2
+    torch.testing.assert_close(torch.stack(rows, 1), jacobian, rtol=0, atol=1e-11 * size)
+    torch.testing.assert_close(jacobian, jacobian.mT, rtol=0, atol=1e-14 * size)
+
+
+# --- the contract of every argument -------------------------------------------------------------------------------------
+
+
+def test_float32_comes_back_as_float32_and_is_computed_in_float64():
+    points, x = torch.from_numpy(data_set("plain", 30, 4)).float(), torch.zeros(2, 4)
+    narrow, wide = Empirical(points), Empirical(points.double())
+    assert narrow.score(x, 0.1).dtype == torch.float32
+    torch.testing.assert_close(narrow.score(x, 0.1), wide.score(x.double(), 0.1).float(), rtol=0, atol=0)
+    assert narrow.score(x.double(), 0.1).dtype == torch.float64
+    assert wide.score(x, 0.1).dtype == torch.float64
+    # A scalar t does not widen; and its float64 value is what is divided by.
+    assert narrow.score(x, torch.tensor(0.1, dtype=torch.float64)).dtype == torch.float32
+    assert narrow.score(x, torch.full((2,), 0.1, dtype=torch.float64)).dtype == torch.float64
+    assert torch.isfinite(Empirical(torch.ones(1, 1)).score(torch.ones(1), 1e-300)).all()
+
+
+def test_arrays_and_lists_are_accepted_and_tensors_come_back():
+    points = data_set("plain", 10, 2)
+    expected = Empirical(torch.from_numpy(points)).score(torch.zeros(2, dtype=torch.float64), 0.5)
+    for given in (points, points.tolist()):
+        found = Empirical(given).score(np.zeros(2), np.float64(0.5))
+        assert isinstance(found, torch.Tensor)
+        assert torch.equal(found, expected)
+    assert Empirical(np.array([[0, 1], [1, 0]])).score([0, 0], 1).dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    ("x_shape", "t_shape", "batch"),
+    [((3,), (), ()), ((5, 3), (), (5,)), ((5, 3), (5,), (5,)), ((3,), (4,), (4,)), ((2, 1, 3), (5,), (2, 5)), ((0, 3), (), (0,))],
+)
+def test_x_and_t_broadcast(x_shape, t_shape, batch):
+    law, generator = Empirical(data_set("plain", 10, 3)), torch.Generator().manual_seed(0)
+    x = torch.randn(x_shape, dtype=torch.float64, generator=generator)
+    t = torch.rand(t_shape, dtype=torch.float64, generator=generator) + 0.1
+    assert law.log_density(x, t).shape == batch
+    assert law.score(x, t).shape == law.denoise(x, t).shape == (*batch, 3)
+    assert law.score_jacobian(x, t).shape == law.posterior(x, t).covariance().shape == (*batch, 3, 3)
+    assert law.posterior(x, t).covariance_trace.shape == batch
+    for index in np.ndindex(batch):
+        one = law.score(x.expand(*batch, 3)[index], t.expand(batch)[index])
+        torch.testing.assert_close(law.score(x, t)[index], one, rtol=1e-12, atol=1e-12)
+
+
+def test_sampling_draws_the_points_uniformly():
+    law, n = Empirical([[0.0], [1.0], [2.0], [3.0]]), 100_000
+    drawn = law.sample(n, generator=7)
+    counts = torch.tensor([(drawn == k).sum() for k in range(4)])
+    assert counts.sum() == n
+    # Hoeffding and a union bound: P(any |count/n - 1/4| > e) <= 8 exp(-2 n e^2) = 1e-9.
+    assert (counts / n - 0.25).abs().max() < math.sqrt(math.log(8e9) / (2 * n))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda law: law.score([0.0, 0.0], 0.0), r"^t = 0\.0: expected a noise variance t > 0"),
+        (lambda law: law.score([0.0, 0.0], -1.0), r"^t = -1\.0: expected a noise variance t > 0"),
+        (lambda law: law.score([0.0, 0.0], float("nan")), r"^t = nan: expected finite numbers"),
+        (lambda law: law.score([0.0, 0.0], float("inf")), r"^t = inf: expected finite numbers"),
+        (lambda law: law.score([[0.0, 0.0]] * 3, [1.0, 1.0]), r"^t = .*expected a number or a shape that broadcasts with \(3,\)"),
+        (lambda law: law.score([0.0, float("nan")], 1.0), r"^x = .*expected finite numbers"),
+        (lambda law: law.score([0.0], 1.0), r"^x = .*\(1,\).*expected points of shape \(\.\.\., 2\)"),
+        (lambda law: law.score(0.0, 1.0), r"^x = .*expected points of shape \(\.\.\., 2\)"),
+        (lambda law: law.score([1j, 0.0], 1.0), r"^x = .*expected"),
+        (lambda law: law.score("ab", 1.0), r"^x = 'ab': expected an array of real numbers"),
+        (lambda law: law.sample(0, generator=0), r"^n = 0: expected an integer >= 1"),
+        (lambda law: law.sample(1, generator=True), r"^generator = True: expected"),
+        (lambda law: law.diffuse(1, 0.0, generator=0), r"^t = 0\.0: expected"),
+        (lambda law: Empirical([]), r"^points = .*expected a non-empty array of shape \(n, d\)"),
+        (lambda law: Empirical(torch.zeros(0, 2)), r"^points = .*\(0, 2\).*expected a non-empty array"),
+        (lambda law: Empirical(torch.zeros(3, 0)), r"^points = .*\(3, 0\).*expected a non-empty array"),
+        (lambda law: Empirical([0.0, 1.0]), r"^points = .*\(2,\).*expected a non-empty array"),
+        (lambda law: Empirical([[0.0], [math.inf]]), r"^points = .*expected finite numbers"),
+    ],
+)
+def test_bad_input_is_named_with_its_value_and_what_was_expected(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(Empirical([[0.0, 0.0], [1.0, 1.0]]))
+
+
+# --- memory ---------------------------------------------------------------------------------------------------------------
+
+GROWTH = """
+import resource, torch
+from kss.distributions import Empirical
+torch.set_num_threads(1)
+law = Empirical(torch.randn({n}, {d}, generator=torch.Generator().manual_seed(0)))
+x = torch.randn({b}, {d}, generator=torch.Generator().manual_seed(1)) + {offset}
+law.score(x[:2], 0.5)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+law.score(x, 0.5)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak is in kilobytes on Linux only")
+@pytest.mark.parametrize(("n", "d", "b", "offset"), [(200_000, 8, 1000, 0.0), (20_000, 8, 500, 1e6)])
+def test_memory_is_bounded(n, d, b, offset):
+    # All pairs at once would take 1600 MB; with the offset, by differences, 640 MB.
+    run = subprocess.run([sys.executable, "-c", GROWTH.format(n=n, d=d, b=b, offset=offset)], capture_output=True, text=True, check=True)
+    assert int(run.stdout) < 200
