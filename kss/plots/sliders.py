@@ -40,11 +40,13 @@ class _Slider:
         content = json.dumps({"text": self.texts, **data}, separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")
         identity = hashlib.sha256((picture + content).encode()).hexdigest()[:12]
         first = html.escape(self.texts[self.start])
+        # The lm attribute keeps JupyterLab from taking the arrow keys for its own commands.
         self._html = (
             f"{opening_tag(identity, width)}<style>{_CSS}</style>{picture}"
             f'<div class="kss-control"><label><span>{html.escape(self.value_label)}</span>'
             f'<input type="range" min="0" max="{len(self.texts) - 1}" step="1" value="{self.start}" '
-            f'autocomplete="off" aria-valuetext="{first}" hidden></label><output aria-live="off">{first}</output></div>'
+            f'autocomplete="off" aria-valuetext="{first}" data-lm-suppress-shortcuts="true" hidden></label>'
+            f'<output aria-live="off">{first}</output></div>'
             f"<script>{_SCRIPT % {'identity': identity, 'data': content, 'draw': draw}}</script></div>"
         )
 
@@ -164,7 +166,9 @@ class ImageSlider(_Slider):
         sheets = [_png(tile(frame, columns, 1, 1)) for frame in pictures]
         codes = [base64.b64encode(sheet).decode() for sheet in sheets]
         width = struct.unpack(">I", sheets[0][16:20])[0]
-        picture = f'<img class="kss-sheet" alt="{html.escape(self.alt)}" src="data:image/png;base64,{codes[self.start]}">'
+        # The theme of the book gives every image a light background and a margin in its dark mode: not here.
+        plain = "background:none;padding:0;border-radius:0"
+        picture = f'<img class="kss-sheet" alt="{html.escape(self.alt)}" style="{plain}" src="data:image/png;base64,{codes[self.start]}">'
         self._assemble(picture, {"png": codes}, _DRAW_IMAGES, width * max(1, min(8, 560 // width)))
 
 
@@ -273,7 +277,7 @@ html[data-theme=dark] .bd-content div.cell_output .text_html:has(div.kss-figure)
 .kss-figure .kss-curve{stroke-width:2.2;stroke-linejoin:round;vector-effect:non-scaling-stroke}
 .kss-figure .kss-legend{display:flex;flex-wrap:wrap;gap:.1rem 1.2rem;margin-bottom:.4rem}
 .kss-figure .kss-legend svg{display:inline;vertical-align:middle}
-.kss-figure img.kss-sheet{display:block;width:100%;height:auto;image-rendering:pixelated;background:none;padding:0;border-radius:0}
+.kss-figure img.kss-sheet{display:block;width:100%;height:auto;image-rendering:pixelated}
 .kss-figure .kss-control{display:flex;align-items:center;gap:.8rem;margin-top:.5rem}
 .kss-figure label{display:flex;flex:1;flex-wrap:wrap;align-items:center;gap:.2rem .8rem;margin:0;min-width:0}
 .kss-figure input{flex:1;min-width:8rem;accent-color:#0072B2}

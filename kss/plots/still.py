@@ -85,7 +85,7 @@ class AccessibleFigure:
             kind, content = "png", _render(figure, "png")
         plt.close(figure)  # otherwise the notebook would show it a second time
         source = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
-        style = "max-width:100%;height:auto;background:white"
+        style = "max-width:100%;height:auto;background:white;padding:0"
         width = round(figure.get_size_inches()[0] * 96)
         self._html = f'{opening_tag(None)}<img alt="{html.escape(self.alt)}" width="{width}" style="{style}" src="{source}"></div>'
 

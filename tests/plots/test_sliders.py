@@ -68,6 +68,11 @@ def test_labels_of_curves_are_escaped():
     assert "&lt;i&gt;&amp;" in text
 
 
+def test_jupyterlab_leaves_the_arrow_keys_to_the_slider():
+    # On the input itself: JupyterLab looks at the element with the focus first, and takes the arrows of any other.
+    assert re.search(r'<input [^>]*data-lm-suppress-shortcuts="true"', curves()._repr_html_())
+
+
 def test_equal_figures_are_equal_text():
     assert curves()._repr_html_() == curves()._repr_html_()
     assert images()._repr_html_() == images()._repr_html_()
