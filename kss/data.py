@@ -48,8 +48,9 @@ class Images:
 
     def __post_init__(self) -> None:
         points = as_points("points", self.points).double()
-        if bool((points.abs() > 1).any()):
-            raise reject("points", float(points.abs().max()), "pixels in [-1, 1]; this is the largest absolute value")
+        extreme = max(abs(float(value)) for value in points.aminmax())
+        if extreme > 1:
+            raise reject("points", extreme, "pixels in [-1, 1]; this is the largest absolute value")
         labels = torch.as_tensor(self.labels)
         if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool or labels.shape != points.shape[:1]:
             raise reject("labels", labels, f"integers of shape ({len(points)},), one for each point")
@@ -110,7 +111,7 @@ def mnist(folder: str | os.PathLike[str] | None = None, part: str = "train") -> 
         raise reject("part", part, "'train' or 'test'")
     images, labels = _openml_mnist(part) if folder is None else _idx_pair(Path(folder), part)
     n, height, width = images.shape
-    points = torch.as_tensor(images.reshape(n, height * width)).double() / 127.5 - 1
+    points = torch.tensor(images.reshape(n, height * width), dtype=torch.float64).div_(127.5).sub_(1)  # 400 MB: in place
     return Images(points, torch.as_tensor(labels.astype(np.int64)), (height, width), MNIST_SOURCE)
 
 
