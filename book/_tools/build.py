@@ -3,7 +3,9 @@
 1. Evidence: if a deterministic check has not run on this code, run the quick lane.
 2. Drop the cache of executed pages if the package or the pins have changed: the cache itself looks at cell text only.
 3. Build with Jupyter Book, every warning an error, from an empty tree so that a second try fails like the first.
-4. Check the site.
+4. Check the site, with and without a browser.
+
+The book is built even when a claim is failing, so that the page says so; the exit code then says so too.
 """
 
 import hashlib
@@ -11,46 +13,88 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
+
+import check_browser
+import check_site
 
 from kss.claims import LEDGER, evidence
 from kss.claims.runner import select_checks
 
 ROOT = Path(__file__).resolve().parents[2]
-BUILD = ROOT / "_build"
-HTML = BUILD / "html"
 
 
 def main() -> int:
-    """Run the steps; the exit code is that of the first that fails."""
+    """Run the steps; the exit code is 0 only if nothing is wrong."""
+    started = time.perf_counter()
     os.chdir(ROOT)
-    os.environ["OMP_NUM_THREADS"] = "1"
-    records = evidence.load(BUILD / "evidence.json")
+    refresh_evidence(ROOT)
+    drop_stale_cache(ROOT)
+    if code := build(ROOT):
+        print("\nThe book was not built: see the messages above.", file=sys.stderr)
+        return code
+    html = ROOT / "_build" / "html"
+    problems = check_site.check(html, ROOT) + failing_claims(ROOT)
+    print("site: links, remote assets and tracebacks checked", flush=True)
+    problems += browser_problems(html)
+    for problem in problems:
+        print(f"problem: {problem}", file=sys.stderr)
+    found = f"{len(problems)} problems" if problems else "no problem"
+    print(f"\n{found} found in {time.perf_counter() - started:.0f} s. The book is in {html / 'index.html'}")
+    return 1 if problems else 0
+
+
+def refresh_evidence(root: Path) -> None:
+    """Run the quick lane unless each of its checks has run on exactly this code."""
+    records = evidence.load(root / evidence.DEFAULT_PATH)
     quick = select_checks(LEDGER, LEDGER.claims.values(), "quick")
     if any(records.get((c.claim, c.name), {}).get("key") != evidence.key_of(c) for c in quick):
         print("Some checks have not run on this code: running the quick lane ...", flush=True)
-        if code := subprocess.run([sys.executable, "-m", "kss", "verify", "--quick"]).returncode:
-            return code
-    drop_stale_cache()
-    for folder in (BUILD / ".doctrees", HTML):
-        shutil.rmtree(folder, ignore_errors=True)
-    command = [str(Path(sys.executable).parent / "jupyter-book"), "build", ".", "-W", "--keep-going"]
-    if code := subprocess.run(command).returncode:
-        return code
-    print(f"\nThe book is in {HTML / 'index.html'}")
-    return 0
+        subprocess.run([sys.executable, "-m", "kss", "verify", "--quick"], cwd=root)
 
 
-def drop_stale_cache() -> None:
-    """Remove the cached outputs of pages unless they were made by exactly this package, these pins and these scripts."""
-    digest = hashlib.sha256()
-    for path in sorted([*(ROOT / "kss").rglob("*.py"), ROOT / "constraints.txt", ROOT / "pyproject.toml"]):
-        digest.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes() + b"\0")
-    stamp, cache = BUILD / ".executed-with", BUILD / ".jupyter_cache"
+def failing_claims(root: Path) -> list[str]:
+    """Claims that a check of today's code contradicts."""
+    records = evidence.load(root / evidence.DEFAULT_PATH)
+    return [f"claim {c.id} is failing" for c in LEDGER.claims.values() if evidence.status(c, LEDGER, records) == "failing"]
+
+
+def drop_stale_cache(root: Path) -> None:
+    """Remove the cached outputs of pages unless they were made by exactly this package, these pins and this Python."""
+    digest = hashlib.sha256(sys.version.encode())
+    code = [path for path in (root / "kss").rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    for path in sorted([*code, root / "constraints.txt", root / "pyproject.toml"]):
+        digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes() + b"\0")
+    folder = root / "_build"
+    stamp = folder / ".executed-with"
     if not stamp.is_file() or stamp.read_text() != digest.hexdigest():
-        shutil.rmtree(cache, ignore_errors=True)
-    BUILD.mkdir(exist_ok=True)
+        shutil.rmtree(folder / ".jupyter_cache", ignore_errors=True)
+    folder.mkdir(exist_ok=True)
     stamp.write_text(digest.hexdigest())
+
+
+def build(root: Path) -> int:
+    """Jupyter Book, from nothing but the cache of outputs."""
+    for folder in ("_build/.doctrees", "_build/html", "_build/jupyter_execute"):
+        shutil.rmtree(root / folder, ignore_errors=True)
+    command = [str(Path(sys.executable).parent / "jupyter-book"), "build", ".", "-W", "--keep-going"]
+    # One thread: two make the time of a chapter vary by a factor of three.
+    return subprocess.run(command, cwd=root, env=os.environ | {"OMP_NUM_THREADS": "1"}).returncode
+
+
+def browser_problems(html: Path) -> list[str]:
+    """What a browser finds; without one, a line that says that nobody looked."""
+    browser = check_browser.find_browser()
+    if browser is None:
+        message = "browser checks: not run (no Chromium found)"
+        print(message, flush=True)
+        return [message] if os.environ.get("KSS_REQUIRE_BROWSER") else []
+    started = time.perf_counter()
+    print("browser checks: running ...", flush=True)
+    problems = check_browser.check(html, browser)
+    print(f"browser checks: {len(problems)} problems in {time.perf_counter() - started:.0f} s", flush=True)
+    return problems
 
 
 if __name__ == "__main__":

@@ -1,0 +1,158 @@
+"""Checks of the built site in headless Chromium, over file:// and at two widths and in both themes.
+
+No request to a network, no console error, every formula rendered, no page wider than the window and nothing cut off,
+no serious finding of axe, a search that finds something. Each page is loaded once per width; the theme is switched in it.
+"""
+
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+WIDTHS = (1280, 390)
+THEMES = ("light", "dark")
+
+UPSTREAM_AXE: dict[tuple[str, str], str] = {
+    ("aria-required-children", ".citation-list"): "docutils gives its list of citations a role, and not its entries",
+}
+"""Findings that are not ours: (rule, part of the element's selector) and why."""
+
+READY = """async () => {
+  document.querySelectorAll('details').forEach(part => part.open = true);
+  if (!document.querySelector('.math')) return;
+  for (let i = 0; i < 200 && !window.MathJax?.startup?.promise; i++) await new Promise(go => setTimeout(go, 50));
+  await window.MathJax?.startup?.promise;
+}"""
+
+FORMULAS = r"""() => {
+  const found = [];
+  for (const math of document.querySelectorAll('.math')) {
+    if (!math.querySelector('mjx-container')) found.push('not rendered: ' + math.textContent.slice(0, 60));
+  }
+  for (const error of document.querySelectorAll('mjx-merror')) found.push('error: ' + (error.title || error.textContent).slice(0, 60));
+  const walker = document.createTreeWalker(document.querySelector('article') ?? document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const node = walker.currentNode;
+    if (node.parentElement.closest('pre, code, script, style, textarea, mjx-container, svg, .output')) continue;
+    const raw = node.data.match(/\\\(|\\\[|\\[a-zA-Z]+\{|\$\$|\$[^$\n]*[\\^_][^$\n]*\$/);
+    if (raw) found.push('raw LaTeX: ' + node.data.trim().slice(0, 60));
+  }
+  return found;
+}"""
+
+GEOMETRY = """() => {
+  const found = [], wide = document.documentElement.scrollWidth;
+  if (wide > innerWidth) found.push(`the page is ${wide} px wide in a window of ${innerWidth}`);
+  const scrolls = part => {
+    for (let up = part; up && up.tagName !== 'ARTICLE'; up = up.parentElement) {
+      if (['auto', 'scroll'].includes(getComputedStyle(up).overflowX)) return true;
+    }
+    return false;
+  };
+  for (const part of document.querySelectorAll('article *')) {
+    const box = part.getBoundingClientRect();
+    if (!box.width || box.right <= innerWidth + 1 || scrolls(part) || part.closest('mjx-assistive-mml')) continue;
+    const name = `<${part.tagName.toLowerCase()} class="${part.getAttribute('class') ?? ''}">`;
+    found.push(`${name} ends at ${Math.round(box.right)} px of ${innerWidth}`);
+    if (found.length > 3) break;
+  }
+  return found;
+}"""
+
+
+def find_browser() -> str | None:
+    """A Chromium on this machine."""
+    return next((path for name in BROWSERS if (path := shutil.which(name))), None)
+
+
+def check(html: Path, browser: str, *, search: str = "score") -> list[str]:
+    """Everything that is wrong with the site in `html`, one line each."""
+    from playwright.sync_api import sync_playwright
+
+    names = sorted(path for path in html.resolve().rglob("*.html") if "_static" not in path.relative_to(html.resolve()).parts)
+    # Pages of source differ in their text alone, and are slow to examine: a short one stands for all.
+    sources = [path for path in names if path.relative_to(html.resolve()).parts[0] == "source"]
+    pages = [path for path in names if path not in sources and 'http-equiv="Refresh"' not in path.read_text(encoding="utf-8")]
+    pages += sorted(sources, key=lambda path: path.stat().st_size)[len(sources) // 4 :][:1]
+    problems: list[str] = []
+    started = time.perf_counter()
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"])
+        page = chromium.new_page()
+        where = [""]
+        page.on("console", lambda message: problems.append(f"{where[0]}: console: {message.text}") if message.type == "error" else None)
+        page.on("pageerror", lambda error: problems.append(f"{where[0]}: script error: {error}"))
+        page.on("request", lambda request: problems.extend(_remote(where[0], request.url)))
+        for done, path in enumerate(pages):
+            name = path.relative_to(html.resolve()).as_posix()
+            _progress(f"browser: {done + 1} of {len(pages)} pages, {time.perf_counter() - started:.0f} s, {name}")
+            for width in WIDTHS:
+                where[0] = f"{name} at {width} px"
+                page.set_viewport_size({"width": width, "height": 900})
+                page.goto(path.as_uri())
+                problems += [f"{where[0]}: {found}" for found in look(page, narrow=width == min(WIDTHS))]
+        where[0] = "search.html"
+        problems += [f"search.html: {found}" for found in _search(page, html.resolve(), search)]
+        chromium.close()
+    _progress("")
+    return list(dict.fromkeys(problems))
+
+
+def look(page: Any, *, narrow: bool) -> Iterator[str]:
+    """What is wrong with the page that is open, in both themes."""
+    page.evaluate(READY)
+    yield from page.evaluate(FORMULAS)
+    for theme in THEMES:
+        page.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
+        yield from (f"{theme}: {found}" for found in page.evaluate(GEOMETRY))
+        # axe is what takes time. Contrast depends on the theme and not on the width, everything else the other way round.
+        if not narrow:
+            yield from (f"{theme}: {found}" for found in accessibility(page, "{}" if theme == "light" else ONLY_CONTRAST))
+        elif theme == "light":
+            yield from accessibility(page, ALL_BUT_CONTRAST)
+
+
+ONLY_CONTRAST = "{runOnly: ['color-contrast']}"
+ALL_BUT_CONTRAST = "{rules: {'color-contrast': {enabled: false}}}"
+
+
+def accessibility(page: Any, options: str = "{}") -> Iterator[str]:
+    """Serious and critical findings of axe that are ours."""
+    from axe_playwright_python.base import AXE_SCRIPT
+
+    # A change of theme fades in; axe would measure colors on their way.
+    page.add_style_tag(content="*, *::before, *::after { transition: none !important; animation: none !important; }")
+    if not page.evaluate("() => 'axe' in window"):
+        page.evaluate(AXE_SCRIPT)
+    # What is inside a formula has the color of the text around it.
+    context = "{include: [['html']], exclude: [['mjx-container']]}"
+    common = "{resultTypes: ['violations'], iframes: false, preload: false}"
+    results = page.evaluate(f"() => axe.run({context}, {{...{common}, ...{options}}})")
+    for finding in results["violations"]:
+        if finding["impact"] not in ("serious", "critical"):
+            continue
+        targets = [" ".join(map(str, node["target"])) for node in finding["nodes"]]
+        ours = [target for target in targets if not any(finding["id"] == rule and part in target for rule, part in UPSTREAM_AXE)]
+        if ours:
+            yield f"axe {finding['id']} ({finding['impact']}): {len(ours)} elements, {'; '.join(ours[:3])}"
+
+
+def _remote(where: str, url: str) -> Iterator[str]:
+    if not url.startswith(("file:", "data:", "blob:", "about:")):
+        yield f"{where}: asks the network for {url}"
+
+
+def _search(page: Any, html: Path, word: str) -> Iterator[str]:
+    page.goto((html / "search.html").as_uri() + f"?q={word}")
+    try:
+        page.wait_for_selector("#search-results li a", timeout=8000)
+    except Exception:
+        yield f"a search for {word!r} finds nothing"
+
+
+def _progress(text: str) -> None:
+    if sys.stdout.isatty():
+        print(f"\r\033[K{text}", end="", flush=True)
