@@ -21,8 +21,8 @@ from torch import Tensor
 from kss._validation import ArrayLike, Query, Seed, as_count, as_generator, as_positive, as_query
 from kss.distributions.base import Distribution, Posterior
 
-SERIES_FROM = 20.0
-"""Above this concentration the asymptotic series, whose least term is about exp(-2 kappa), is exact to rounding."""
+SERIES_FROM = 30.0
+"""Above this concentration the asymptotic series, cut after 26 terms, is exact to rounding."""
 
 
 class Circle(Distribution):
@@ -52,17 +52,17 @@ class Circle(Distribution):
         log_evidence = (
             -math.log(2 * math.pi)
             - query.t.squeeze(-1).log()
-            - ((polar.r - self.radius) / query.t.squeeze(-1).sqrt()) ** 2 / 2
+            - ((polar.r - self.radius) / (math.sqrt(2) * query.t.squeeze(-1).sqrt())) ** 2
             + polar.von_mises.log_i0e
         )
 
         def covariance() -> Float[Tensor, "*batch 2 2"]:
             moments = polar.von_mises
-            return self.radius**2 * polar.frame(moments.cos_variance, moments.sin_square)
+            return self.radius * (self.radius * polar.frame(moments.cos_variance, moments.sin_square))
 
         return Posterior(
-            mean=polar.shrink.unsqueeze(-1) * query.x,
-            displacement=polar.stretch.unsqueeze(-1) * query.x,
+            mean=polar.mean,
+            displacement=polar.displacement,
             log_evidence=log_evidence,
             covariance=covariance,
             dtype=query.dtype,
@@ -72,26 +72,35 @@ class Circle(Distribution):
         """`s_t'(r)` along x and `s_t(r)/r` across; on the circle neither cancels, unlike `(C_t/t - I)/t`."""
         query = as_query(x, t, like=self._frame)
         polar, t = self._polar(query), query.t.squeeze(-1)
-        along = (self.radius**2 / t * polar.von_mises.cos_variance - 1) / t
+        steep = self.radius / t.sqrt()
+        along = (steep * (steep * polar.von_mises.cos_variance) - 1) / t
         return polar.frame(along, polar.stretch / t).to(query.dtype)
 
     def _polar(self, query: Query) -> "_Polar":
         t = query.t.squeeze(-1)
-        # Scaled by a power of two, hypot-like: |x| neither overflows nor vanishes, and has a gradient everywhere but 0.
+        # Scaled by its largest entry, hypot-like: |x| neither overflows nor vanishes, and has a gradient everywhere but 0.
         size = query.x.detach().abs().amax(-1).clamp_min(1e-300)
         unit = query.x / size.unsqueeze(-1)
         square = (unit**2).sum(-1)
         r = size * torch.where(square > 0, square, 1.0).sqrt() * (square > 0)
         # kappa = r R / t, ordered so that tiny t with tiny r keeps its quotient.
-        moments = von_mises(((r / t.sqrt()) * (self.radius / t.sqrt())).clamp_max(1e300))
+        moments = von_mises(((r / t.sqrt()) * (self.radius / t.sqrt())).clamp_max(1e308))
+        # R A(kappa) x/r - x two ways: at small kappa from A/kappa, elsewhere from 1 - A, so that r = R loses nothing.
         near_center = moments.kappa <= 1.0
         safe_r = torch.where(near_center, 1.0, r)
-        # (R A(kappa) - r)/r two ways: at small kappa from A/kappa, elsewhere from 1 - A, so that r = R loses nothing.
-        center = self.radius**2 / t * moments.sin_square
-        shrink = torch.where(near_center, center, self.radius * (1 - moments.one_minus_cos) / safe_r)
-        ring = ((self.radius - safe_r) - self.radius * moments.one_minus_cos) / safe_r
-        stretch = torch.where(near_center, center - 1, ring)
-        return _Polar(r, unit, shrink, stretch, moments)
+        direction = unit / torch.where(square > 0, square, 1.0).sqrt().unsqueeze(-1)
+        steep = self.radius / t.sqrt()
+        pull = steep.unsqueeze(-1) * (steep.unsqueeze(-1) * query.x) * moments.sin_square.unsqueeze(-1)
+        excess = (self.radius - safe_r) - self.radius * moments.one_minus_cos
+        choose, on_ring = near_center.unsqueeze(-1), (self.radius * (1 - moments.one_minus_cos)).unsqueeze(-1) * direction
+        return _Polar(
+            r=r,
+            unit=unit,
+            mean=torch.where(choose, pull, on_ring),
+            displacement=torch.where(choose, pull - query.x, excess.unsqueeze(-1) * direction),
+            stretch=torch.where(near_center, steep**2 * moments.sin_square - 1, excess / safe_r),
+            von_mises=moments,
+        )
 
 
 class VonMises(NamedTuple):
@@ -111,26 +120,27 @@ class VonMises(NamedTuple):
 class _Polar(NamedTuple):
     r: Float[Tensor, "*batch"]
     unit: Float[Tensor, "*batch 2"]
-    shrink: Float[Tensor, "*batch"]
-    """`m_t(x) = shrink * x`."""
+    mean: Float[Tensor, "*batch 2"]
+    displacement: Float[Tensor, "*batch 2"]
     stretch: Float[Tensor, "*batch"]
-    """`(m_t(x) - x) = stretch * x`."""
+    """`m_t(x) - x = stretch * x`, where that is finite."""
     von_mises: VonMises
 
     def frame(self, along: Float[Tensor, "*batch"], across: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch 2 2"]:
         """The symmetric matrix with eigenvalue `along` in the direction of x and `across` at right angles to it."""
         square = (self.unit**2).sum(-1)[..., None, None]
         outer = self.unit.unsqueeze(-1) * self.unit.unsqueeze(-2) / torch.where(square > 0, square, 1.0)
-        eye = torch.eye(2, dtype=outer.dtype, device=outer.device)
-        # At the center both eigenvalues agree, so the missing direction does not matter.
-        return across[..., None, None] * eye + (along - across)[..., None, None] * outer
+        # At the center outer = 0, both eigenvalues agree, and the missing direction does not matter.
+        rest = torch.eye(2, dtype=outer.dtype, device=outer.device) - outer
+        # An eigenvalue may be infinite: 0 times it is 0.
+        return torch.where(rest == 0, 0.0, across[..., None, None] * rest) + torch.where(outer == 0, 0.0, along[..., None, None] * outer)
 
 
 def von_mises(kappa: Float[Tensor, "*batch"]) -> VonMises:
     """The moments above for `kappa` >= 0, to rounding, also where they vanish.
 
     Up to `SERIES_FROM` by the trapezoid rule on 64 nodes, which on a periodic integrand errs by
-    `2 exp(-kappa) I_64(kappa)` < 1e-30; beyond it by the asymptotic series in `1/kappa`.
+    `2 exp(-kappa) I_64(kappa)` < 1e-24; beyond it by the asymptotic series in `1/kappa`.
     """
     small, large = kappa.clamp_max(SERIES_FROM), kappa.clamp_min(SERIES_FROM)
     # Symmetric in theta: half the nodes, the two ends counted once.

@@ -166,12 +166,12 @@ def test_one_point_is_exact(t, copies):
     point, x = 0.7, 0.3
     law = Empirical([[point]] * copies)
     exact = (Fraction(point) - Fraction(x)) / Fraction(t)
-    assert float(law.score([x], t)) == pytest.approx(float(exact), rel=RELATIVE)
+    assert float(law.score([x], t)) == pytest.approx(float(exact), rel=RELATIVE, abs=0)
     # The logarithm of t and the square are each right to a few ulps of the larger of the two.
     log_density = -(float((Fraction(x) - Fraction(point)) ** 2 / (2 * Fraction(t)))) - math.log(2 * math.pi * t) / 2
     assert float(law.log_density([x], t)) == pytest.approx(log_density, rel=RELATIVE)
     assert float(law.posterior([x], t).covariance_trace) == 0.0
-    assert float(law.score_jacobian([x], t)) == pytest.approx(-1 / t, rel=RELATIVE)
+    assert float(law.score_jacobian([x], t)) == pytest.approx(-1 / t, rel=RELATIVE, abs=0)
 
 
 @pytest.mark.parametrize("t", [1e-300, 1e-30, 1e-8, 1.0, 1e8, 1e300])
@@ -189,15 +189,21 @@ def test_small_weights_keep_their_relative_accuracy_at_the_origin(exponent):
     weight = math.exp(exponent) / (1 + math.exp(exponent))
     # exp amplifies the rounding of its argument, up to half an ulp, by the argument.
     rel = 4 * abs(exponent) * sys.float_info.epsilon + RELATIVE
-    assert float(Empirical([[0.0], [1.0]]).posterior([0.0], t).displacement) == pytest.approx(weight, rel=rel)
+    assert float(Empirical([[0.0], [1.0]]).posterior([0.0], t).displacement) == pytest.approx(weight, rel=rel, abs=0)
 
 
-def test_a_sum_that_the_fast_route_cannot_resolve():
-    # A pair 1e-4 apart seen from 1e4 away at t = 1e-15: the matrix product errs by 1e3 in the exponents, the truth is a tie.
-    points = np.array([[-0.5e-4, 0.0], [0.5e-4, 0.0], [3.0, 0.0]])
-    found = Empirical(points).posterior([0.0, 1e4], 1e-15)
-    assert found.displacement.tolist() == [0.0, -1e4]
-    assert float(found.covariance_trace) == pytest.approx(0.25e-8, rel=RELATIVE)
+@pytest.mark.parametrize("t", [10.0**k for k in range(-16, 1)])
+def test_a_sum_that_the_fast_route_cannot_resolve(t):
+    # A pair 2^-13 apart seen from 1e4 away is exactly tied, while a matrix product on centered data errs by up to 1e4 in the
+    # exponents at t = 1e-16, and by 1e-4 at t = 1e-8, which the covariance would feel.
+    half = 2.0**-14
+    law = Empirical(np.array([[-half, 0.0], [half, 0.0], [0.3, -3.1]]))
+    x = np.array([[0.0, 1e4 * (1 + k / 7)] for k in range(8)])
+    found = law.posterior(x, t)
+    assert found.mean[:, 0].abs().max() <= 1e-12 * 1e4
+    np.testing.assert_allclose(found.displacement[:, 1].numpy(), -x[:, 1], rtol=RELATIVE)
+    np.testing.assert_allclose(found.covariance_trace.numpy(), np.full(8, half**2), rtol=RELATIVE)
+    np.testing.assert_allclose(found.covariance()[:, 0, 0].numpy(), np.full(8, half**2), rtol=RELATIVE)
 
 
 # --- derivatives -------------------------------------------------------------------------------------------------------
