@@ -5,12 +5,17 @@ inconsistent; 2 the command was not understood (an unknown id among them).
 """
 
 import secrets
+import sys
 from pathlib import Path
 from typing import Annotated
 
-import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+try:
+    import typer
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+except ModuleNotFoundError as missing:
+    print(f"python -m kss needs {missing.name}: pip install 'kernel-smoothed-scores[verify]'", file=sys.stderr)
+    sys.exit(2)
 
 from kss.claims import LEDGER
 from kss.claims.audit import audit
