@@ -260,8 +260,8 @@ def moved_data(predict: Any = Empirical.score, *, generator: torch.Generator) ->
 claim(
     "empirical.collapse",
     title="As the noise vanishes the denoiser snaps to the nearest data point",
-    statement=r"""With $x_{\mathrm{nn}}$ the data point nearest to $x$, $r_{(1)} \le r_{(2)}$ the distances from $x$ to its two nearest data points and
-$\mathrm{gap} = r_{(2)}^2 - r_{(1)}^2$,
+    statement=r"""With $x_{\mathrm{nn}}$ the data point nearest to $x$, $r_{(1)} \le r_{(2)}$ the distances from $x$ to its two nearest
+data points and $\mathrm{gap} = r_{(2)}^2 - r_{(1)}^2$,
 $$|m_t^N(x) - x_{\mathrm{nn}}| \le (N-1)\, e^{-\mathrm{gap}/2t}\, \operatorname{diam}\{x_1, \dots, x_N\}.$$
 The constant $N - 1$ and the exponent cannot be improved.""",
     source="derived here",
@@ -426,7 +426,7 @@ $\mathbb R^{64}$ with the bridge sampler in 80 steps, $T = 100$, $t_{\min} = 10^
     by="statistics",
     lane="full",
     alpha=1e-8,
-    detects="a share of 0.28 of the samples beyond the radius instead of 0.05, with probability 0.999; 0.06 is tolerated, for the time steps",
+    detects="a share of 0.28 of the samples beyond the radius instead of 0.05, with probability 0.999; 0.06 is tolerated, for the steps",
     mutants={
         "larger by a twentieth": returns(lambda y, *_, **__: 1.05 * y),
         "noise left in": returns(lambda y, *_, t_min, **__: y + math.sqrt(t_min) * torch.sin(1e6 * y)),
