@@ -61,7 +61,7 @@ class GaussianMixture(Distribution):
         variances = self._eigenvalues + t  # (..., K, d)
         centered = torch.einsum("...kd,kde->...ke", x - self.means.double(), self._eigenvectors)  # (..., K, d), eigenbasis
         # Far away the quadratic forms overflow; their differences, taken at unit scale, do not.
-        whitened = centered / variances.sqrt()
+        whitened = (centered / variances.sqrt()).clamp(-LARGEST, LARGEST)
         scale = whitened.detach().abs().amax((-2, -1), keepdim=True).clamp_min(1.0)
         form = ((whitened / scale) ** 2).sum(-1) / 2  # (..., K)
         least = form.amin(-1, keepdim=True)
@@ -123,12 +123,15 @@ class _Components:
     def average(self, values: Tensor) -> Tensor:
         """`sum_k r_k values_k`, over the component axis of `values` (..., K, d) or (..., K, d, d)."""
         weight = self.responsibility.reshape(*self.responsibility.shape, *[1] * (values.ndim - self.responsibility.ndim))
-        return (weight * values).sum(self.responsibility.ndim - 1)
+        # What has no weight does not count, infinite or not.
+        return torch.where(weight > 0, weight * values, 0.0).sum(self.responsibility.ndim - 1)
 
     def spread(self, values: Float[Tensor, "*batch K d"], center: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d d"]:
         """`sum_k r_k (v_k - center)(v_k - center)^T`."""
-        offset = values - center.unsqueeze(-2)
-        return (self.responsibility.unsqueeze(-1) * offset).mT @ offset
+        weight = self.responsibility.unsqueeze(-1)
+        center = center.unsqueeze(-2)
+        offset = torch.where((weight > 0) & (values != center), weight.sqrt() * (values - center), 0.0)
+        return offset.mT @ offset
 
 
 class Gaussian(GaussianMixture):
