@@ -5,13 +5,15 @@ no serious finding of axe, a search that finds something. Each page is loaded on
 """
 
 import shutil
-import sys
-import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+ARGUMENTS = ("--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu")
+WORKERS = 2
 WIDTHS = (1280, 390)
 THEMES = ("light", "dark")
 
@@ -70,35 +72,44 @@ def find_browser() -> str | None:
 
 def check(html: Path, browser: str, *, search: str = "score") -> list[str]:
     """Everything that is wrong with the site in `html`, one line each."""
-    from playwright.sync_api import sync_playwright
-
-    names = sorted(path for path in html.resolve().rglob("*.html") if "_static" not in path.relative_to(html.resolve()).parts)
+    html = html.resolve()
+    names = [path for path in sorted(html.rglob("*.html")) if "_static" not in path.relative_to(html).parts]
     # Pages of source differ in their text alone, and are slow to examine: a short one stands for all.
-    sources = [path for path in names if path.relative_to(html.resolve()).parts[0] == "source"]
+    sources = [path for path in names if path.relative_to(html).parts[0] == "source"]
     pages = [path for path in names if path not in sources and 'http-equiv="Refresh"' not in path.read_text(encoding="utf-8")]
     pages += sorted(sources, key=lambda path: path.stat().st_size)[len(sources) // 4 :][:1]
-    problems: list[str] = []
-    started = time.perf_counter()
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"])
-        page = chromium.new_page()
-        where = [""]
-        page.on("console", lambda message: problems.append(f"{where[0]}: console: {message.text}") if message.type == "error" else None)
-        page.on("pageerror", lambda error: problems.append(f"{where[0]}: script error: {error}"))
-        page.on("request", lambda request: problems.extend(_remote(where[0], request.url)))
-        for done, path in enumerate(pages):
-            name = path.relative_to(html.resolve()).as_posix()
-            _progress(f"browser: {done + 1} of {len(pages)} pages, {time.perf_counter() - started:.0f} s, {name}")
-            for width in WIDTHS:
-                where[0] = f"{name} at {width} px"
-                page.set_viewport_size({"width": width, "height": 900})
-                page.goto(path.as_uri())
-                problems += [f"{where[0]}: {found}" for found in look(page, narrow=width == min(WIDTHS))]
-        where[0] = "search.html"
-        problems += [f"search.html: {found}" for found in _search(page, html.resolve(), search)]
-        chromium.close()
-    _progress("")
-    return list(dict.fromkeys(problems))
+    pages.sort(key=lambda path: -path.stat().st_size)
+    done = count(1)
+
+    def visit(mine: list[Path]) -> list[str]:
+        from playwright.sync_api import sync_playwright
+
+        problems: list[str] = []
+        where = ""
+        with sync_playwright() as playwright:
+            chromium = playwright.chromium.launch(
+                executable_path=browser, args=["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
+            )
+            page = chromium.new_page()
+            page.on("console", lambda message: problems.append(f"{where}: console: {message.text}") if message.type == "error" else None)
+            page.on("pageerror", lambda error: problems.append(f"{where}: script error: {error}"))
+            page.on("request", lambda request: problems.extend(_remote(where, request.url)))
+            for path in mine:
+                name = path.relative_to(html).as_posix()
+                for width in WIDTHS:
+                    where = f"{name} at {width} px"
+                    page.set_viewport_size({"width": width, "height": 900})
+                    page.goto(path.as_uri())
+                    problems += [f"{where}: {found}" for found in look(page, narrow=width == min(WIDTHS))]
+                if name == "search.html":
+                    problems += [f"{where}: {found}" for found in _search(page, path, search)]
+                print(f"  {next(done)} of {len(pages)} {name}", flush=True)
+            chromium.close()
+        return problems
+
+    with ThreadPoolExecutor(WORKERS) as pool:
+        found = [problem for part in pool.map(visit, [pages[i::WORKERS] for i in range(WORKERS)]) for problem in part]
+    return sorted(set(found))
 
 
 def look(page: Any, *, narrow: bool) -> Iterator[str]:
@@ -127,8 +138,8 @@ def accessibility(page: Any, options: str = "{}") -> Iterator[str]:
     page.add_style_tag(content="*, *::before, *::after { transition: none !important; animation: none !important; }")
     if not page.evaluate("() => 'axe' in window"):
         page.evaluate(AXE_SCRIPT)
-    # What is inside a formula has the color of the text around it.
-    context = "{include: [['html']], exclude: [['mjx-container']]}"
+    # What is inside a formula has the color of the text around it; highlighted code is examined on the page of source.
+    context = "{include: [['html']], exclude: [['mjx-container'], ['.cell_input .highlight'], ['dl.py dt']]}"
     common = "{resultTypes: ['violations'], iframes: false, preload: false}"
     results = page.evaluate(f"() => axe.run({context}, {{...{common}, ...{options}}})")
     for finding in results["violations"]:
@@ -145,14 +156,9 @@ def _remote(where: str, url: str) -> Iterator[str]:
         yield f"{where}: asks the network for {url}"
 
 
-def _search(page: Any, html: Path, word: str) -> Iterator[str]:
-    page.goto((html / "search.html").as_uri() + f"?q={word}")
+def _search(page: Any, path: Path, word: str) -> Iterator[str]:
+    page.goto(f"{path.as_uri()}?q={word}")
     try:
         page.wait_for_selector("#search-results li a", timeout=8000)
     except Exception:
         yield f"a search for {word!r} finds nothing"
-
-
-def _progress(text: str) -> None:
-    if sys.stdout.isatty():
-        print(f"\r\033[K{text}", end="", flush=True)

@@ -143,9 +143,16 @@ def machine_paths(site: Site, root: Path) -> Iterator[str]:
             yield f"{path.relative_to(site.root).as_posix()}: shows the folder it was built in"
 
 
+def repeated_titles(site: Site) -> Iterator[str]:
+    """Pages with more than one title, which break numbering and contents."""
+    for page in site.pages.values():
+        if (n := len(re.findall(r"<h1>(?:(?!</h1>).)*headerlink", page.text))) > 1:
+            yield f"{page.name}: {n} titles"
+
+
 def check(html: Path, root: Path) -> list[str]:
     """Everything wrong with the site in `html`, built in `root`."""
     site = Site(html)
     if not site.pages:
         return [f"no page in {html}"]
-    return [*broken_links(site), *remote_assets(site), *tracebacks(site), *machine_paths(site, root)]
+    return [*broken_links(site), *remote_assets(site), *tracebacks(site), *machine_paths(site, root), *repeated_titles(site)]

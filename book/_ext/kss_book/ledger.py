@@ -118,10 +118,15 @@ def _resolve(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     places = places_of(app.env)
     for link in list(doctree.findall(ledger_link)):
         link.replace_self(_claim_reference(app, docname, link) if link["kind"] == "claim" else _source_reference(app, docname, link))
+    rows: list[tuple[tuple[int, ...], nodes.Element]] = []
     for place in list(doctree.findall(claim_number)):
         page, label = places.get(place["target"], ""), anchor(place["target"])
         number = app.env.toc_fignumbers.get(page, {}).get("theorem", {}).get(label, ())
+        rows.append((number, place.parent.parent))
         place.replace_self(nodes.Text(".".join(map(str, number))))
+    if rows:
+        # In the order of the book, which is not that in which the modules of the ledger are imported.
+        rows[0][1].parent.children = [row for _, row in sorted(rows, key=lambda entry: entry[0])]
     for drawing in list(doctree.findall(graph_place)):
         urls = {name: _uri(app, docname, page) + "#" + anchor(name) for name, page in places.items()}
         records = dict(records_of(app))
