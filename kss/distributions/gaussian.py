@@ -73,7 +73,7 @@ class GaussianMixture(Distribution):
             responsibility=(log_weight - log_total.unsqueeze(-1)).exp(),
             mean=self.means.double() + self._to_ambient(self._eigenvalues / variances * centered),
             displacement=self._to_ambient(-(query.t.unsqueeze(-2) / variances) * centered),
-            score=self._to_ambient(-centered / variances),
+            score=self._to_ambient((-centered / variances).clamp(-LARGEST, LARGEST)),
             variances=variances,
             log_evidence=log_evidence,
         )
@@ -129,8 +129,7 @@ class _Components:
     def spread(self, values: Float[Tensor, "*batch K d"], center: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d d"]:
         """`sum_k r_k (v_k - center)(v_k - center)^T`."""
         weight = self.responsibility.unsqueeze(-1)
-        center = center.unsqueeze(-2)
-        offset = torch.where((weight > 0) & (values != center), weight.sqrt() * (values - center), 0.0)
+        offset = torch.where(weight > 0, weight.sqrt() * (values - center.unsqueeze(-2)), 0.0)
         return offset.mT @ offset
 
 
