@@ -77,6 +77,7 @@ claim(
     title="It is softmax attention with a bias on every key",
     statement=r"""$m_t^N(x)$ is softmax attention with query $x/t$, the data as keys and values, and the bias
 $-|x_i|^2/(2t)$ on key $i$:
+
 $$w_i = \operatorname{softmax}_i\left(\frac{\langle x, x_j\rangle}{t} - \frac{|x_j|^2}{2t}\right).$$""",
     source="derived here (expand the square; the term in $|x|^2$ is common to all)",
     regime=EVERY_DATA_SET,
@@ -262,7 +263,9 @@ claim(
     title="As the noise vanishes the denoiser snaps to the nearest data point",
     statement=r"""With $x_{\mathrm{nn}}$ the data point nearest to $x$, $r_{(1)} \le r_{(2)}$ the distances from $x$ to its two nearest
 data points and $\mathrm{gap} = r_{(2)}^2 - r_{(1)}^2$,
+
 $$|m_t^N(x) - x_{\mathrm{nn}}| \le (N-1)\, e^{-\mathrm{gap}/2t}\, \operatorname{diam}\{x_1, \dots, x_N\}.$$
+
 The constant $N - 1$ and the exponent cannot be improved.""",
     source="derived here",
     regime=EVERY_DATA_SET
@@ -331,7 +334,9 @@ claim(
     title="Perfect training gives the empirical score",
     statement=r"""At noise variance $t$ the denoising score-matching loss
 $L(f) = \frac1N\sum_i \mathbb E\left|f(x_i + \sqrt t Z) + Z/\sqrt t\right|^2$, $Z \sim \mathcal N(0, I)$, satisfies
+
 $$L(f) = L(s_t^N) + \mathbb E_{X \sim p_t^N}|f(X) - s_t^N(X)|^2,$$
+
 so $s_t^N$ is its only minimizer, up to null sets.""",
     source="Vincent, Neural Comput. 23 (2011); Karras et al., arXiv 2206.00364, appendix B.3",
     regime=r"""Every finite data set, every $t > 0$; the expectation is over **all** noise draws (not over finitely many), and
@@ -411,6 +416,7 @@ claim(
     title="Reverse diffusion with the exact empirical score returns the training data",
     statement=r"""Started from $p_T^N$ and driven by $s^N$, reverse diffusion down to $t_{\min}$ draws from $p^N_{t_{\min}}$ exactly: a
 training point chosen uniformly, plus noise of variance $t_{\min}$. In particular
+
 $$\Pr\left(\operatorname{dist}(Y, \{x_i\})^2 > t_{\min}\, \chi^2_{d,1-\delta}\right) \le \delta .$$""",
     source="Gu et al., arXiv 2310.02664; derived here (reversal applied to the law of the data set)",
     regime=r"""Every finite data set; $T > t_{\min} > 0$; exact score, exact start, exact solution in time. Checked on 1797 digits in

@@ -27,13 +27,12 @@ class Report:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><td>{escape(r.check.claim)}</td><td>{escape(r.check.name)}</td><td>{escape(r.check.by)}</td>"
-            f"<td>{escape(r.outcome)}</td><td>{killed_of(r)}</td><td>{escape(numbers_of(r))}</td></tr>"
+        items = "".join(
+            f"<li><strong>{escape(r.outcome)}</strong> <code>{escape(r.check.claim)}</code> {escape(r.check.name.replace('_', ' '))}: "
+            f"{escape(r.check.by)}, mutants killed {killed_of(r)}{escape('; ' + numbers_of(r) if r.numbers else '')}</li>"
             for r in self.results
         )
-        head = "<tr><th>claim</th><th>check</th><th>by</th><th>outcome</th><th>mutants killed</th><th>numbers</th></tr>"
-        return f'<table class="kss-report"><thead>{head}</thead><tbody>{rows}</tbody></table>'
+        return f'<ul class="kss-report">{items}</ul>'
 
 
 def killed_of(result: Result) -> str:

@@ -32,6 +32,7 @@ claim(
     "heat.tweedie",
     title="The score points from x to the posterior mean",
     statement=r"""With $m_t(x) = \mathbb E[X_0 \mid X_t = x]$,
+
 $$\nabla\log p_t(x) = \frac{m_t(x) - x}{t}.$$""",
     source="Robbins 1956; Miyasawa 1961; Efron, J. Amer. Statist. Assoc. 106 (2011)",
     regime=EVERY_LAW,
@@ -100,6 +101,7 @@ claim(
     "heat.tweedie_second",
     title="The Jacobian of the score is the posterior covariance, rescaled and shifted",
     statement=r"""With $C_t(x) = \operatorname{Cov}[X_0 \mid X_t = x]$,
+
 $$\nabla s_t(x) = \frac{C_t(x)}{t^2} - \frac{I}{t}.$$""",
     source="Efron, J. Amer. Statist. Assoc. 106 (2011), section 2, for d = 1; derived here for every d",
     regime=EVERY_LAW,
