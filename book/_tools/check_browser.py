@@ -156,9 +156,9 @@ def _remote(where: str, url: str) -> Iterator[str]:
         yield f"{where}: asks the network for {url}"
 
 
-def _search(page: Any, path: Path, word: str) -> Iterator[str]:
+def _search(page: Any, path: Path, word: str, patience: float = 8000) -> Iterator[str]:
     page.goto(f"{path.as_uri()}?q={word}")
     try:
-        page.wait_for_selector("#search-results li a", timeout=8000)
+        page.wait_for_selector("#search-results li a", timeout=patience)
     except Exception:
         yield f"a search for {word!r} finds nothing"

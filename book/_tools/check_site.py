@@ -146,7 +146,7 @@ def machine_paths(site: Site, root: Path) -> Iterator[str]:
 def repeated_titles(site: Site) -> Iterator[str]:
     """Pages with more than one title, which break numbering and contents."""
     for page in site.pages.values():
-        if (n := len(re.findall(r"<h1>(?:(?!</h1>).)*headerlink", page.text))) > 1:
+        if (n := len(re.findall(r"<h1\b[^>]*>(?:(?!</h1>).)*headerlink", page.text))) > 1:
             yield f"{page.name}: {n} titles"
 
 

@@ -35,7 +35,7 @@ def _pages(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
 
 def _link_objects(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     """A link to the source beside each documented object."""
-    if app.builder.format != "html":
+    if app.builder.format != "html" or not app.config.kss_source_pages:
         return
     for entry in doctree.findall(addnodes.desc):
         for signature in entry.findall(addnodes.desc_signature):
@@ -78,11 +78,13 @@ def _to_rst(app: Sphinx, what: str, name: str, object: Any, options: Any, lines:
 
 
 def _collect(app: Sphinx) -> None:
-    app.kss_source_modules = modules()  # type: ignore[attr-defined]
+    app.kss_source_modules = modules() if app.config.kss_source_pages else {}  # type: ignore[attr-defined]
 
 
 def setup(app: Sphinx) -> None:
     """Register with Sphinx."""
+    app.setup_extension("sphinx.ext.autodoc")
+    app.add_config_value("kss_source_pages", True, "html")
     app.connect("autodoc-process-docstring", _to_rst, priority=100)
     app.connect("builder-inited", _collect)
     app.connect("html-collect-pages", _pages)
