@@ -34,6 +34,8 @@ deep: $(STAMP) ## random seeds, ten times the search, and mutation testing of ks
 	$(BIN)/python -m kss verify --deep --evidence _build/deep.json --book book
 
 lab: $(STAMP) ## open the chapters as notebooks in JupyterLab
+	mkdir -p $(VENV)/share/jupyter/lab/settings
+	cp book/_tools/lab-overrides.json $(VENV)/share/jupyter/lab/settings/overrides.json
 	$(BIN)/jupyter lab --notebook-dir=book
 
 clean: ## remove what was built (the environment stays; rm -r .venv removes that)
