@@ -12,7 +12,7 @@ with a method `score(x, t)`, or a callable of `(x, t)`.
 
 import itertools
 from collections.abc import Callable
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -43,17 +43,17 @@ def score_function(score: Score) -> Callable[[Tensor, float], Tensor]:
     raise reject("score", score, "an object with a method score(x, t), or a function of x and t")
 
 
-def reverse_sde_drift(score: Tensor) -> Tensor:
-    """Drift of the reverse SDE in `tau`, whose noise is a standard Brownian motion: the score."""
+def reverse_sde_drift(score: Any) -> Any:
+    """Drift of the reverse SDE in `tau`, whose noise is a standard Brownian motion: the score, a tensor or a symbol."""
     return score
 
 
-def probability_flow_drift(score: Tensor) -> Tensor:
-    """Drift of the probability-flow ODE in `tau`: half the score, because nothing diffuses."""
+def probability_flow_drift(score: Any) -> Any:
+    """Drift of the probability-flow ODE in `tau`: half the score, a tensor or a symbol, because nothing diffuses."""
     return score / 2
 
 
-def geometric_times(t_max: float, t_min: float, steps: int) -> Float[Tensor, " steps+1"]:
+def geometric_times(t_max: float, t_min: float, steps: int) -> Float[Tensor, " times"]:
     """`t_max = t_0 > ... > t_steps = t_min` with a constant ratio, which resolves every scale of the data alike."""
     t_max, t_min, steps = as_positive("t_max", t_max), as_positive("t_min", t_min), as_count("steps", steps)
     if t_min >= t_max:
@@ -73,7 +73,7 @@ def sample_reverse_sde(
     generator: Seed,
     method: Literal["bridge", "euler"] = "bridge",
     trajectory: bool = False,
-) -> Float[Tensor, "n d"] | Float[Tensor, "steps+1 n d"]:
+) -> Float[Tensor, "n d"] | Float[Tensor, "times n d"]:
     r"""Euler-Maruyama for the reverse SDE on a geometric grid; weak order 1.
 
     A step from `t` to `u < t` is `Y <- Y + (t - u) s_t(Y) + sqrt(v) Z` with
@@ -104,7 +104,7 @@ def sample_reverse_sde(
 
 def sample_probability_flow(
     score: Score, start: ArrayLike, *, t_max: float, t_min: float, steps: int, trajectory: bool = False
-) -> Float[Tensor, "n d"] | Float[Tensor, "steps+1 n d"]:
+) -> Float[Tensor, "n d"] | Float[Tensor, "times n d"]:
     r"""Heun's method for the probability-flow ODE on a geometric grid, in the variable `sqrt(t)`; order 2.
 
     With `sigma = sqrt(t)` the flow is `dY/dsigma = -sigma s_t(Y)`, a straight line when the posterior is a point (Karras et
