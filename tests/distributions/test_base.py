@@ -129,6 +129,7 @@ def test_bad_input_is_refused_by_every_method(law, x, t, name):
 def test_float32_laws_answer_in_float32_from_float64_arithmetic():
     narrow = Gaussian(torch.zeros(2), torch.eye(2))
     assert narrow.score(torch.ones(2), 1e-60).tolist() == [-1.0, -1.0]
+    assert narrow.score(torch.ones(2), 1.0).dtype == narrow.score_jacobian(torch.ones(2), 1.0).dtype == torch.float32
     assert Empirical(torch.zeros(1, 2)).score_jacobian(torch.zeros(2), 1.0).dtype == torch.float32
     drawn = narrow.diffuse(4, 1.0, generator=0)
     assert drawn.dtype == torch.float32
