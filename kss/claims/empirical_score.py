@@ -189,7 +189,7 @@ def no_separating_plane(predict: Any = Empirical.denoise, *, generator: torch.Ge
     def test(case: strategies.Case[Empirical]) -> None:
         nonlocal furthest
         points, mean = case.law.points.numpy(), np.asarray(predict(case.law, case.x, case.t))
-        size = max(np.abs(points).max(), 1e-300)
+        size = max(float(np.abs(points).max()), 1e-300)
         matrix = np.vstack((points.T / size, np.ones(len(points))))
         weights, _ = optimize.nnls(matrix, np.append(mean / size, 1.0))
         normal = mean - points.T @ weights

@@ -26,7 +26,7 @@ def agree(what: str, got: Any, expected: Any, allowed: Any) -> float:
         return float(np.max(np.where(error > 0, error / allowed, 0.0), initial=0.0))
 
 
-def require(condition: bool, failure: str) -> None:
+def require(condition: bool | np.bool_, failure: str) -> None:
     """Raise `CheckFailed(failure)` unless the condition holds."""
     if not condition:
         raise CheckFailed(failure)

@@ -3,8 +3,9 @@
 Imported by checks only while they run: the package itself does not need Hypothesis.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -13,6 +14,8 @@ from hypothesis.extra import numpy as hnp
 
 from kss.distributions import Circle, Distribution, Empirical, Gaussian, GaussianMixture
 
+Draw = Callable[..., Any]
+"""Hypothesis calls it `DrawFn`, a type that cannot be checked at run time."""
 DECADES = (-6.0, 6.0)
 """Noise variances cover twelve decades around the squared scale of the laws, which is 1."""
 
@@ -29,7 +32,7 @@ def arrays(*shape: int, bound: float = 3.0) -> st.SearchStrategy[np.ndarray]:
 
 
 @st.composite
-def datasets(draw: st.DrawFn, dim: int | None = None, most: int = 8) -> torch.Tensor:
+def datasets(draw: Draw, dim: int | None = None, most: int = 8) -> torch.Tensor:
     """Data sets (N, d), d = 1..8: plain, one point, duplicates, collinear, with a far outlier, or on a sphere (equal norms)."""
     d = dim if dim is not None else draw(st.integers(1, 8))
     kind = draw(st.sampled_from(("plain", "one point", "duplicates", "collinear", "outlier", "sphere")))
@@ -48,7 +51,7 @@ def datasets(draw: st.DrawFn, dim: int | None = None, most: int = 8) -> torch.Te
 
 
 @st.composite
-def covariances(draw: st.DrawFn, dim: int) -> torch.Tensor:
+def covariances(draw: Draw, dim: int) -> torch.Tensor:
     """Covariance matrices `Q diag(v) Q^T` with v in [1e-3, 10], sometimes singular."""
     factor = draw(arrays(dim, dim, bound=1.0)) + np.eye(dim)
     q, _ = np.linalg.qr(factor)
@@ -60,7 +63,7 @@ def covariances(draw: st.DrawFn, dim: int) -> torch.Tensor:
 
 
 @st.composite
-def mixtures(draw: st.DrawFn, dim: int) -> GaussianMixture:
+def mixtures(draw: Draw, dim: int) -> GaussianMixture:
     """Gaussian mixtures of one to three components on R^dim."""
     count = draw(st.integers(1, 3))
     weights = np.array(draw(st.lists(st.floats(0.05, 1.0), min_size=count, max_size=count)))
@@ -69,7 +72,7 @@ def mixtures(draw: st.DrawFn, dim: int) -> GaussianMixture:
 
 
 @st.composite
-def distributions(draw: st.DrawFn, dim: int | None = None) -> Distribution:
+def distributions(draw: Draw, dim: int | None = None) -> Distribution:
     """Any law of the package, on R^d with d = 1..8."""
     d = dim if dim is not None else draw(st.integers(1, 8))
     kinds = ["gaussian", "mixture", "empirical"] + (["circle"] if d == 2 else [])
@@ -96,7 +99,7 @@ class Case(Generic[Law]):
 
 
 @st.composite
-def cases(draw: st.DrawFn, laws: st.SearchStrategy[Law], low: float = DECADES[0], high: float = DECADES[1]) -> Case[Law]:
+def cases(draw: Draw, laws: st.SearchStrategy[Law], low: float = DECADES[0], high: float = DECADES[1]) -> Case[Law]:
     """A law with a point at which `p_t` has mass: a draw of the law, moved by up to three standard deviations of the noise.
 
     One time in four the point is exactly a draw of the law, where the score of a small `t` is smallest.

@@ -18,10 +18,10 @@ def nearest_point_bound(gap: ArrayLike, t: ArrayLike, n: int, diameter: ArrayLik
 
     `diameter` bounds the distances between data points. `ValueError` for a negative gap or diameter, `t <= 0` or `n < 1`.
     """
-    gap, diameter = as_tensor("gap", gap).double(), as_tensor("diameter", diameter).double()
-    t = as_tensor("t", t).double()
-    for name, value, low in (("gap", gap, 0.0), ("diameter", diameter, 0.0)):
-        if bool((value < low).any()):
+    gap = torch.as_tensor(gap, dtype=torch.float64)  # may be infinite: `nearest` says so of a single point
+    diameter, t = as_tensor("diameter", diameter).double(), as_tensor("t", t).double()
+    for name, value in (("gap", gap), ("diameter", diameter)):
+        if not bool((value >= 0).all()):
             raise reject(name, value.tolist(), "a number >= 0")
     if bool((t <= 0).any()):
         raise reject("t", t.tolist(), "a noise variance t > 0")
