@@ -141,7 +141,7 @@ def status(entry: Claim, registry: Registry, records: dict[tuple[str, str], dict
         return "open"
     checks = registry.checks_of(entry.id)
     found = [(check, records[entry.id, check.name]) for check in checks if (entry.id, check.name) in records]
-    fresh = [(check, record) for check, record in found if record["key"] == key_of(check)]
+    fresh = [(check, record) for check, record in found if record.get("key") == key_of(check)]
     if any(not _passed(check, record) for check, record in fresh):
         return "failing"
     if len(fresh) < len(found):
