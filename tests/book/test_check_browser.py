@@ -59,6 +59,17 @@ def test_a_formula_that_is_not_rendered_is_found(page):
     assert page.evaluate(check_browser.FORMULAS) == ["not rendered: x"]
 
 
+def test_a_dollar_sign_beside_a_formula_is_found(page):
+    page.set_content(PAGE % '<p>so $<span class="math"><mjx-container>x</mjx-container></span>.$</p>')
+    assert page.evaluate(check_browser.FORMULAS) == ["a dollar sign beside a formula: so $", "a dollar sign beside a formula: .$"]
+
+
+def test_text_in_the_color_of_its_background_is_found(page):
+    found = look(page, '<p style="color: #fff; background: #fff">unseen</p>', width=1280, narrow=False)
+    assert len(found) == 2
+    assert "axe color-contrast" in found[0]
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_low_contrast_is_found_in_both_themes(page, theme):
     style = f"<style>html[data-theme={theme}] p {{ color: #ccc; background: #fff }}</style>"

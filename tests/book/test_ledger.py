@@ -182,7 +182,8 @@ def test_the_graph_draws_each_claim_once_after_what_it_uses():
 
 def test_the_boxes_of_the_graph_do_not_overlap():
     drawing = graph.svg(LEDGER, dict.fromkeys(LEDGER.claims, "checked"), {name: f"#{name}" for name in LEDGER.claims})
+    wide = float(re.search(r'<rect [^>]*width="([\d.]+)"', drawing).group(1))
     corners = [(float(x), float(y)) for x, y in re.findall(r'<rect x="([\d.]+)" y="([\d.]+)" width', drawing)]
     assert drawing.count("<a href=") == len(corners) > 2
     for (x0, y0), (x1, y1) in combinations(corners, 2):
-        assert abs(x0 - x1) >= graph.WIDTH or abs(y0 - y1) >= graph.HEIGHT
+        assert abs(x0 - x1) >= wide or abs(y0 - y1) >= graph.HEIGHT

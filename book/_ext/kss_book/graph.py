@@ -11,7 +11,9 @@ from kss.claims.evidence import Status
 from kss.claims.registry import Registry
 from kss_book.markup import SHAPES, element, link_to_claim
 
-WIDTH, HEIGHT, GAP_X, GAP_Y, MARGIN = 218, 34, 70, 14, 8
+HEIGHT, GAP_X, GAP_Y, MARGIN = 34, 70, 14, 8
+LETTER = 7.85
+"""Width of a letter of the fixed-width font at 13 px, with a little to spare."""
 
 
 Slot = str | tuple[str, str, int]
@@ -48,37 +50,38 @@ def svg(registry: Registry, states: Mapping[str, Status], urls: Mapping[str, str
     columns, ways = layers(registry)
     if not columns:
         return "<p>No claim rests on another.</p>"
+    wide = 46 + LETTER * max(len(slot) for column in columns for slot in column if isinstance(slot, str))
     tallest = max(map(len, columns))
     place: dict[Slot, tuple[float, float]] = {
-        slot: (MARGIN + i * (WIDTH + GAP_X), MARGIN + (j + (tallest - len(column)) / 2) * (HEIGHT + GAP_Y))
+        slot: (MARGIN + i * (wide + GAP_X), MARGIN + (j + (tallest - len(column)) / 2) * (HEIGHT + GAP_Y))
         for i, column in enumerate(columns)
         for j, slot in enumerate(column)
     }
     names = [slot for slot in place if isinstance(slot, str)]
-    width = 2 * MARGIN + len(columns) * WIDTH + (len(columns) - 1) * GAP_X
+    width = 2 * MARGIN + len(columns) * wide + (len(columns) - 1) * GAP_X
     height = 2 * MARGIN + tallest * (HEIGHT + GAP_Y) - GAP_Y
     arrow = '<marker id="kss-arrow" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
     parts = [f'<defs>{arrow}<path d="M0 0L8 4L0 8z" class="kss-tip"/></marker></defs>']
-    parts += [_edge([place[slot] for slot in way]) for way in ways]
-    parts += [_node(name, registry.claims[name].title, states[name], place[name], urls.get(name)) for name in names]
+    parts += [_edge([place[slot] for slot in way], wide) for way in ways]
+    parts += [_node(name, registry.claims[name].title, states[name], place[name], wide, urls.get(name)) for name in names]
     label = f"Dependency graph of {len(names)} claims and {len(ways)} uses; the same as text stands below"
     return (
         f'<div class="kss-scroll kss-graph" role="region" tabindex="0" aria-label="{label}">'
-        f'<svg width="{width}" height="{height:g}" viewBox="0 0 {width} {height:g}" role="group" aria-label="{label}">'
+        f'<svg width="{width:g}" height="{height:g}" viewBox="0 0 {width:g} {height:g}" role="group" aria-label="{label}">'
         f"{''.join(parts)}</svg></div>"
     )
 
 
-def _edge(way: list[tuple[float, float]]) -> str:
+def _edge(way: list[tuple[float, float]], wide: float) -> str:
     path = ""
     for (x, y), (x_next, y_next) in pairwise(way):
-        x0, y0, x1, y1 = x + WIDTH, y + HEIGHT / 2, x_next, y_next + HEIGHT / 2
+        x0, y0, x1, y1 = x + wide, y + HEIGHT / 2, x_next, y_next + HEIGHT / 2
         middle = (x0 + x1) / 2
         path += f"{'L' if path else 'M'}{x0:g} {y0:g}C{middle:g} {y0:g} {middle:g} {y1:g} {x1:g} {y1:g}"
     return f'<path class="kss-edge" d="{path}" marker-end="url(#kss-arrow)"/>'
 
 
-def _node(name: str, title: str, status: Status, place: tuple[float, float], url: str | None) -> str:
+def _node(name: str, title: str, status: Status, place: tuple[float, float], wide: float, url: str | None) -> str:
     x, y = place
     plain = escape(title.replace("$", ""))
     shape = (
@@ -86,7 +89,7 @@ def _node(name: str, title: str, status: Status, place: tuple[float, float], url
     )
     drawn = (
         f"<title>{plain}: {status}</title>"
-        f'<rect x="{x:g}" y="{y:g}" width="{WIDTH}" height="{HEIGHT}" rx="3"/>{shape}'
+        f'<rect x="{x:g}" y="{y:g}" width="{wide:g}" height="{HEIGHT}" rx="3"/>{shape}'
         f'<text x="{x + 34:g}" y="{y + HEIGHT / 2 + 4.5:g}">{escape(name)}</text>'
     )
     return f'<a href="{escape(url)}" aria-label="{plain}: {status}">{drawn}</a>' if url else f"<g>{drawn}</g>"
