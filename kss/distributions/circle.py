@@ -28,8 +28,8 @@ SERIES_FROM = 30.0
 class Circle(Distribution):
     """The uniform law on `{x in R^2 : |x| = radius}`; d = 2, k = 1.
 
-    >>> Circle(radius=1.0).score([[0.0, 0.0]], t=0.1)
-    tensor([[-0., -0.]], dtype=torch.float64)
+    >>> Circle(radius=1.0).log_density([0.0, 0.0], t=0.5)
+    tensor(-2.1447, dtype=torch.float64)
     """
 
     dim, intrinsic_dim = 2, 1

@@ -136,8 +136,8 @@ class _Components:
 class Gaussian(GaussianMixture):
     r"""`N(mu, S)` with `mean` (d,) and `covariance` (d, d), symmetric and positive semidefinite, or a number v for v I.
 
-    >>> Gaussian(mean=[0.0, 0.0], covariance=3.0).score([[4.0, 0.0]], t=1.0)
-    tensor([[-1., -0.]], dtype=torch.float64)
+    >>> Gaussian(mean=[1.0, 0.0], covariance=3.0).score([[5.0, 4.0]], t=1.0)
+    tensor([[-1., -1.]], dtype=torch.float64)
     """
 
     def __init__(self, mean: ArrayLike, covariance: ArrayLike) -> None:
