@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help book test quick deep lab bench lint clean
+.PHONY: help book test quick deep lab clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -31,7 +31,10 @@ quick: $(STAMP) ## the deterministic lane: unit tests and quick checks, under a 
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow"
 
 deep: $(STAMP) ## random seeds, ten times the search, and mutation testing of kss/theory
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[deep]'
 	$(BIN)/python -m kss verify --deep --evidence _build/deep.json --book book
+	$(BIN)/mutmut run
+	$(BIN)/mutmut results
 
 lab: $(STAMP) ## open the chapters as notebooks in JupyterLab
 	mkdir -p $(VENV)/share/jupyter/lab/settings
@@ -39,4 +42,4 @@ lab: $(STAMP) ## open the chapters as notebooks in JupyterLab
 	$(BIN)/jupyter lab --notebook-dir=book
 
 clean: ## remove what was built (the environment stays; rm -r .venv removes that)
-	rm -rf _build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf _build dist mutants .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,6 +1,7 @@
 """The nearest point and the bound on the distance to it."""
 
 import math
+import re
 
 import pytest
 import torch
@@ -45,9 +46,22 @@ def test_the_bound_by_hand():
 
 
 @pytest.mark.parametrize(
-    ("change", "name"),
-    [({"gap": -1.0}, "gap"), ({"t": 0.0}, "t"), ({"n": 0}, "n"), ({"diameter": -1.0}, "diameter"), ({"gap": float("nan")}, "gap")],
+    ("change", "message"),
+    [
+        ({"gap": -1.0}, "gap = -1.0: expected a number >= 0"),
+        ({"gap": float("nan")}, "gap = nan: expected a number >= 0"),
+        ({"t": 0.0}, "t = 0.0: expected a noise variance t > 0"),
+        ({"t": float("nan")}, "t = nan: expected finite numbers (it has NaN or infinity)"),
+        ({"n": 0}, "n = 0: expected an integer >= 1"),
+        ({"diameter": -1.0}, "diameter = -1.0: expected a number >= 0"),
+        ({"diameter": float("inf")}, "diameter = inf: expected finite numbers (it has NaN or infinity)"),
+    ],
 )
-def test_bad_input_is_named(change, name):
-    with pytest.raises(ValueError, match=f"^{name} ="):
+def test_bad_input_is_named_with_its_value_and_what_was_expected(change, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         nearest_point_bound(**({"gap": 1.0, "t": 1.0, "n": 3, "diameter": 1.0} | change))
+
+
+def test_the_bound_is_double_precision_whatever_comes_in():
+    assert nearest_point_bound(torch.tensor(1.0), 1.0, 3, 1.0).dtype == torch.float64
+    assert float(nearest_point_bound(0.1, 0.3, 2, 1.0)) == pytest.approx(math.exp(-1 / 6), rel=1e-15)

@@ -6,7 +6,7 @@ import torch
 from kss.distributions import Circle, Empirical, Gaussian, GaussianMixture
 from kss.theory import heat
 
-POINT = torch.tensor([[0.7, -1.3], [2.0, 0.1]], dtype=torch.float64)
+POINT = torch.tensor([[0.7, -1.3], [2.0, 0.1], [-0.4, 0.5]], dtype=torch.float64)
 
 
 def test_the_formulas_on_a_standard_gaussian_in_closed_form():
@@ -36,7 +36,7 @@ def test_the_formulas_on_a_standard_gaussian_in_closed_form():
     ids=repr,
 )
 def test_the_residual_vanishes_on_scores_and_keeps_the_shape(law):
-    x = POINT.reshape(1, 2, 2)
+    x = POINT.reshape(1, 3, 2)
     residual = heat.burgers_residual(law, x, 0.4)
     assert residual.shape == x.shape
     assert float(residual.abs().max()) < 1e-12
@@ -51,7 +51,16 @@ def test_the_residual_of_a_field_that_is_no_score():
     torch.testing.assert_close(residual, expected)
 
 
+def test_the_residual_of_a_field_that_moves_at_the_wrong_rate_is_exact_in_double_precision():
+    # -x/(1 + 2 t) has the residual x/(1 + 2 t)^2; 0.4 is not a number of single precision.
+    residual = heat.burgers_residual(lambda y, t: -y / (1 + 2 * t).reshape(-1, 1), POINT, 0.4)
+    assert residual.dtype == torch.float64
+    torch.testing.assert_close(residual, POINT / 1.8**2, rtol=1e-14, atol=0.0)
+
+
 @pytest.mark.parametrize("t", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_bad_noise_variance_is_named(t):
     with pytest.raises(ValueError, match="t ="):
         heat.burgers_residual(Circle(), POINT, t)
+    with pytest.raises(ValueError, match="^x = "):
+        heat.burgers_residual(Circle(), [[float("nan"), 0.0]], 0.4)
