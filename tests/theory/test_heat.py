@@ -62,5 +62,5 @@ def test_the_residual_of_a_field_that_moves_at_the_wrong_rate_is_exact_in_double
 def test_a_bad_noise_variance_is_named(t):
     with pytest.raises(ValueError, match="t ="):
         heat.burgers_residual(Circle(), POINT, t)
-    with pytest.raises(ValueError, match="^x = "):
+    with pytest.raises(ValueError, match="x = "):
         heat.burgers_residual(Circle(), [[float("nan"), 0.0]], 0.4)
