@@ -5,7 +5,9 @@ import math
 import numpy as np
 import pytest
 import torch
+from tqdm import tqdm
 
+from kss import dynamics
 from kss.distributions import Empirical, Gaussian
 from kss.dynamics import geometric_times, sample_probability_flow, sample_reverse_sde, score_function
 
@@ -177,8 +179,9 @@ def test_chance_comes_from_the_generator_alone():
 
 
 def test_nothing_is_written_where_there_is_no_terminal(capfd, monkeypatch):
-    monkeypatch.setattr("tqdm.std.tqdm.monitor_interval", 0)
-    sample_reverse_sde(GAUSSIAN, [[1.0]], t_max=1.0, t_min=0.1, steps=50, generator=0)
+    # Without the delay after which a bar appears, so that a short run would show one.
+    monkeypatch.setattr(dynamics, "tqdm", lambda *args, **options: tqdm(*args, **(options | {"delay": 0, "mininterval": 0})))
+    sample_reverse_sde(GAUSSIAN, [[1.0]], t_max=1.0, t_min=0.1, steps=20, generator=0)
     assert capfd.readouterr() == ("", "")
 
 

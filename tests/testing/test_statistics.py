@@ -48,13 +48,17 @@ def test_dkw_detects_what_it_says(slack):
     alpha, beta, n = 1e-3, 0.05, 400
     detects = dkw_test(samples(n, 0)[0], uniform, alpha=alpha, beta=beta, slack=slack).detects
     assert slack < detects < 0.5
-    # A law at exactly that distance: mass `detects` is moved from [0, detects) to just below 1.
-    moved = [torch.where(row < detects, torch.full_like(row, 0.999999), row) for row in samples(n, seed=4)]
+
+    def collected(row: torch.Tensor, width: float) -> torch.Tensor:
+        """The law whose mass on [1/2 - width, 1/2) sits at 1/2: at distance `width`, and in one point only, which is hardest to see."""
+        return torch.where((row >= 0.5 - width) & (row < 0.5), 0.5, row)
+
+    moved = [collected(row, detects) for row in samples(n, seed=4)]
     missed = sum(not dkw_test(row, uniform, alpha=alpha, beta=beta, slack=slack).rejected for row in moved)
     assert missed <= most(beta)
     # And with slack it forgives what is within: distance slack itself is rejected at most with probability alpha.
     if slack:
-        near = [torch.where(row < slack, torch.full_like(row, 0.999999), row) for row in samples(n, seed=5)]
+        near = [collected(row, slack) for row in samples(n, seed=5)]
         assert sum(dkw_test(row, uniform, alpha=alpha, slack=slack).rejected for row in near) <= most(alpha)
 
 

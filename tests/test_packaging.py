@@ -1,0 +1,59 @@
+"""The wheel, installed by itself into an empty environment, verifies its own ledger."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+NEEDED = ("pyproject.toml", "README.md", "LICENSE", "kss")
+
+
+def run(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run, away from this environment's variables; what was said is in the failure."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "VIRTUAL_ENV", "COV_"))}
+    done = subprocess.run([str(part) for part in command], cwd=cwd, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, f"{' '.join(map(str, command))}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+@pytest.mark.slow
+def test_the_wheel_verifies_itself_in_an_empty_environment(tmp_path):
+    source, wheels, away = tmp_path / "source", tmp_path / "wheels", tmp_path / "away"
+    source.mkdir()
+    away.mkdir()
+    for name in NEEDED:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(ROOT / name, source / name)
+    run(sys.executable, "-m", "build", "--wheel", "--outdir", wheels, source, cwd=tmp_path)
+    (wheel,) = wheels.glob("kernel_smoothed_scores-*.whl")
+    inside = zipfile.ZipFile(wheel).namelist()
+    assert "kss/py.typed" in inside
+    # All of the package and nothing but the package.
+    modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "kss").rglob("*.py")}
+    assert {name for name in inside if name.endswith(".py")} == modules
+
+    run(sys.executable, "-m", "venv", tmp_path / "venv", cwd=away)
+    python = tmp_path / "venv" / "bin" / "python"
+    pip = (python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+    run(*pip, "-c", ROOT / "constraints.txt", f"{wheel}[verify]", cwd=away)
+    run(python, "-m", "pip", "check", cwd=away)
+    where = run(python, "-c", "import kss; print(kss.__file__, kss.__version__)", cwd=away).stdout
+    assert where.startswith(str(tmp_path / "venv"))
+    for absent in ("pytest", "matplotlib", "sphinx"):
+        assert subprocess.run([python, "-c", f"import {absent}"], cwd=away, capture_output=True).returncode == 1
+
+    said = run(python, "-m", "kss", "verify", "--quick", cwd=away).stderr
+    assert " 0 not passed" in said
+    evidence = json.loads((away / "_build" / "evidence.json").read_text(encoding="utf-8"))
+    assert evidence["versions"]["kernel-smoothed-scores"] == where.split()[-1]
+    statuses = {claim["status"] for claim in evidence["claims"]}
+    assert statuses <= {"checked", "quick lane only", "not run here", "open"}
+    assert "checked" in statuses
