@@ -94,7 +94,7 @@ def score_is_the_gradient_of_the_log_density(predict: Any = Distribution.score, 
         expected, allowed = reference.evaluate(case.law, case.x, case.t, reference.Field.score, rng)
         worst = max(worst, agree(f"score of {case}", predict(case.law, case.x, case.t), expected, allowed))
 
-    return for_all(strategies.cases(strategies.distributions()), test, generator=generator, examples=150) | {"worst error/allowance": worst}
+    return for_all(strategies.cases(strategies.distributions()), test, generator=generator, examples=100) | {"worst error/allowance": worst}
 
 
 claim(
@@ -376,7 +376,7 @@ def residual_of_scores_and_of_a_field_that_is_none(predict: Any = heat.burgers_r
 
     # Second derivatives by forward differentiation twice cost d passes each; four dimensions show every term.
     cases = strategies.cases(st.integers(1, 4).flatmap(strategies.distributions), low=-2.0, high=4.0)
-    return for_all(cases, test, generator=generator, examples=30) | {"worst error/allowance": worst}
+    return for_all(cases, test, generator=generator, examples=20) | {"worst error/allowance": worst}
 
 
 # --- Reversal -------------------------------------------------------------------------------------------------------------
