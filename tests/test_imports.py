@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.xdist_group("imports")  # one process answers for all
 HEAVY = ("hypothesis", "sympy", "pytest", "matplotlib", "beartype", "flint", "grimp")
 IMPORTS = """
 import sys, kss, kss.claims, kss.testing, kss.claims.audit, kss.claims.evidence, kss.testing.statistics, kss.testing.properties

@@ -102,22 +102,21 @@ def beyond_criterion(points: np.ndarray, variances: list[float], only: tuple[str
 @pytest.mark.parametrize("dim", DIMENSIONS)
 @pytest.mark.parametrize("kind", DATA_SETS)
 def test_errs_by_no_more_than_its_inputs_do(kind, dim):
-    variances = [10.0**k for k in range(-8, 9)]
-    assert beyond_criterion(data_set(kind, 24, dim), variances) == []
+    assert beyond_criterion(data_set(kind, 24, dim), [10.0**k for k in range(-8, 9, 2)]) == []
 
 
 @pytest.mark.parametrize("dim", DIMENSIONS)
 @pytest.mark.parametrize("kind", ["plain", "pairs"])
 def test_errs_by_no_more_than_its_inputs_do_for_a_thousand_points(kind, dim):
     only = ("on a point", "near the midpoint", "typical", "1e4 away")
-    assert beyond_criterion(data_set(kind, 1000, dim), [1e-8, 1e-4, 1e-2, 1.0, 1e4, 1e8], only) == []
+    assert beyond_criterion(data_set(kind, 1000, dim), [1e-8, 1e-2, 1.0, 1e8], only) == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dim", DIMENSIONS)
 @pytest.mark.parametrize("kind", DATA_SETS)
 def test_errs_by_no_more_than_its_inputs_do_for_a_thousand_points_of_every_kind(kind, dim):
-    assert beyond_criterion(data_set(kind, 1000, dim), [10.0**k for k in range(-8, 9, 2)]) == []
+    assert beyond_criterion(data_set(kind, 1000, dim), [10.0**k for k in (-8, *range(-7, 8, 2), 8)]) == []
 
 
 EXTREMES = [1e-300, 1e-150, 1e-20, 1e20, 1e150, 1e300]

@@ -22,7 +22,7 @@ def everything(points, x, t):
     return law.score(x, t), posterior.log_evidence, posterior.covariance(), posterior.covariance_trace
 
 
-@pytest.mark.parametrize("t", [1e-6, 0.1, 1e6])
+@pytest.mark.parametrize("t", [1e-6, 0.1])
 @pytest.mark.parametrize("offset", [0.0, 1e9], ids=["by product", "by difference"])
 @pytest.mark.parametrize(("block", "width"), [(1, 2**14), (7, 2**14), (64, 5)])
 def test_parts_give_the_numbers_of_the_whole(monkeypatch, block, width, offset, t):

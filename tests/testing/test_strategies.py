@@ -60,13 +60,13 @@ def test_covariances_are_semidefinite_and_sometimes_singular():
 
 
 def test_every_kind_of_law_turns_up():
-    kinds = {type(law) for law in drawn(strategies.distributions())}
+    kinds = {type(law) for law in drawn(strategies.distributions(), 80)}
     assert {Gaussian, GaussianMixture, Empirical, Circle} <= kinds
     assert {law.dim for law in drawn(strategies.distributions(dim=2), 20)} == {2}
 
 
 def test_cases_lie_where_the_law_has_mass_and_sometimes_exactly_on_it():
-    seen = drawn(strategies.cases(strategies.distributions()))
+    seen = drawn(strategies.cases(strategies.distributions()), 80)
     assert all(case.x.shape == (case.law.dim,) and case.t > 0 for case in seen)
     on_data = [case for case in seen if isinstance(case.law, Empirical) and bool((case.law.points == case.x).all(dim=-1).any())]
     assert on_data
