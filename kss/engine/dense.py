@@ -223,7 +223,7 @@ def _by_difference(data: Data, queries: Queries, part: slice) -> Sums:
     return Sums(
         reference=points[index],
         log_total=total.log() + most * queries.stiffness,
-        offset=(weight.unsqueeze(-2) @ e).squeeze(-2),
+        offset=(weight.unsqueeze(-1) * e).sum(-2),  # summed in pairs, where a product adds up one by one
         square=(weight * (e**2).sum(-1)).sum(-1),
         rest=1 - weight.gather(-1, index.unsqueeze(-1)).squeeze(-1),
     )
@@ -241,14 +241,16 @@ def _doubtful(data: Data, queries: Queries, sums: Sums) -> Bool[Tensor, " b"]:
     An error of at most e in every exponent moves the weighted mean by at most `2 e sd`, with sd the spread of the
     weighted data, and the logarithm of the sum by at most `2 e` times the weight off the reference. For e we take the
     rounding of a sum of d products that does not conspire, which is what the tests against 50 digits measure; the
-    worst case would carry a factor d. Where e exceeds 1 the first order says nothing: not even the nearest point is known.
+    worst case would carry a factor d. To it comes the rounding of a sum over the points, in which duplicates conspire.
+    Where e exceeds 1 the first order says nothing: not even the nearest point is known.
     """
     with torch.no_grad():
         distance = ((queries.x - data.center) / data.scale).clamp(-1e150, 1e150).norm(dim=-1)
         error = 2 * EPSILON * (distance + 1) * queries.stiffness
+        summed = error + 4 * EPSILON * math.sqrt(min(len(data), WIDTH))
         spread = (sums.square + 8 * EPSILON * sums.rest).sqrt()
         step = ((queries.x - sums.reference) / data.scale).clamp(-1e150, 1e150)
         displacement = (sums.offset - step).norm(dim=-1)
         log_density = (step**2).sum(-1) * queries.stiffness / 2
-        vague = (error * spread > TOLERANCE * displacement) | (error * sums.rest > TOLERANCE * (1 + log_density))
+        vague = (summed * spread > TOLERANCE * displacement) | (summed * sums.rest > TOLERANCE * (1 + log_density))
         return vague | (error > 1)
