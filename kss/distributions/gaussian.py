@@ -158,7 +158,7 @@ def _decompose(covariances: ArrayLike, count: int, dim: int, like: Tensor) -> tu
     given = given.expand(count, dim, dim)
     matrix = given.double()
     size = matrix.abs().amax((-2, -1), keepdim=True)
-    rounding = dim * torch.finfo(given.dtype).eps * size
+    rounding = 4 * dim * torch.finfo(given.dtype).eps * size  # of a product Q diag(v) Q^T
     if bool(((matrix - matrix.mT).abs() > rounding).any()):
         raise reject("covariances", given, "symmetric matrices")
     eigenvalues, eigenvectors = torch.linalg.eigh((matrix + matrix.mT) / 2)

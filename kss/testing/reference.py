@@ -23,6 +23,8 @@ STEP = 2.0**-120
 """Step of the difference quotients, in units of `sqrt(t)`: truncation about STEP^2, cancellation about 2^-BITS/STEP^2."""
 ULPS = 4.0
 """How many units in the last place the inputs are moved by."""
+INVISIBLE = 1e-55
+"""Difference quotients are blind below about 2^-BITS/STEP^2; weights of that size decide nothing in double precision."""
 SAFETY = 16.0
 """Three random moves see less than the worst one does: the moves are uniform, and their effects add like a random walk."""
 
@@ -162,7 +164,7 @@ def evaluate(
     """A quantity of the law at (x, t), and the error allowed to a double-precision computation of it.
 
     The allowance is `SAFETY` times the largest change when every input moves by a few units in the last place, in three
-    random ways, plus `1e-12` of the largest entry.
+    random ways, plus `1e-12` of the largest entry, plus what the difference quotients cannot see.
     """
     ctx.prec = BITS
     reference = Reference(law)
@@ -172,7 +174,7 @@ def evaluate(
         moved_x = torch.from_numpy(_moved(x.double().numpy(), rng))
         other = to_float(quantity(reference.moved(rng).at(float(_moved(np.float64(t), rng))), exact(moved_x)))
         change = np.maximum(change, np.abs(other - value))
-    return value, SAFETY * change.max() + 1e-12 * np.abs(value).max()
+    return value, SAFETY * change.max() + 1e-12 * np.abs(value).max() + INVISIBLE
 
 
 def _moved(values: Any, rng: np.random.Generator) -> Any:

@@ -32,16 +32,18 @@ def dkw_test(
 
     By the Dvoretzky-Kiefer-Wolfowitz inequality with Massart's constant (Annals of Probability 18, 1990, Corollary 1),
     `P(sup |F_n - F| > e) <= 2 exp(-2 n e^2)`. A law at distance `detects = slack + e_alpha + e_beta` is found with
-    probability at least `1 - beta`, where `2 exp(-2 n e_alpha^2) = alpha`.
+    probability at least `1 - beta`, where `2 exp(-2 n e_alpha^2) = alpha`. A sample with NaN or infinity is rejected.
     """
+    n = len(sample)
+    detects = slack + math.sqrt(math.log(2 / alpha) / (2 * n)) + math.sqrt(math.log(2 / beta) / (2 * n))
+    if not bool(torch.isfinite(sample).all()):
+        return Verdict(0.0, math.inf, True, detects)
     ordered = sample.sort().values
-    n = len(ordered)
     level = torch.arange(n + 1, dtype=torch.float64) / n
     expected = cdf(ordered)
     distance = float(torch.maximum(level[1:] - expected, expected - level[:-1]).max())
     excess = max(0.0, distance - slack)
     p_value = min(1.0, 2 * math.exp(-2 * n * excess**2))
-    detects = slack + math.sqrt(math.log(2 / alpha) / (2 * n)) + math.sqrt(math.log(2 / beta) / (2 * n))
     return Verdict(p_value, distance, p_value < alpha, detects)
 
 

@@ -102,11 +102,15 @@ class Case(Generic[Law]):
 def cases(draw: Draw, laws: st.SearchStrategy[Law], low: float = DECADES[0], high: float = DECADES[1]) -> Case[Law]:
     """A law with a point at which `p_t` has mass: a draw of the law, moved by up to three standard deviations of the noise.
 
-    One time in four the point is exactly a draw of the law, where the score of a small `t` is smallest.
+    One time in four the point is exactly a draw of the law, where the score of a small `t` is smallest; one time in eight it is
+    the origin, the center of a circle.
     """
     law = draw(laws)
     t = draw(variances(low, high))
     clean = law.sample(1, draw(st.integers(0, 2**32 - 1)))[0]
-    if draw(st.integers(0, 3)) == 0:
+    kind = draw(st.integers(0, 7))
+    if kind < 2:
         return Case(law, clean, t)
+    if kind == 2:
+        return Case(law, torch.zeros_like(clean), t)
     return Case(law, clean + t**0.5 * torch.from_numpy(draw(arrays(law.dim))), t)
