@@ -95,7 +95,8 @@ def score_is_the_gradient_of_the_log_density(predict: Any = Distribution.score, 
         worst = max(worst, agree(f"score of {case}", predict(case.law, case.x, case.t), expected, allowed))
         # The other half of the formula: x + t s is the posterior mean, up to the rounding of that sum.
         mean = case.x.numpy() + case.t * expected
-        rounding = 16 * EPSILON * (float(case.x.abs().max()) + case.t * float(np.abs(expected).max()))
+        size = float(case.x.abs().max()) + case.t * float(np.abs(expected).max()) + float(case.law.sample(16, 0).abs().max())
+        rounding = 16 * EPSILON * size
         agree(f"mean of {case}", case.law.denoise(case.x, case.t), mean, case.t * allowed + rounding)
 
     return for_all(strategies.cases(strategies.distributions()), test, generator=generator, examples=100) | {"worst error/allowance": worst}
