@@ -27,8 +27,9 @@ test: $(STAMP) ## lint, types, tests, and the whole ledger with its mutants
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
-quick: $(STAMP) ## the deterministic lane: unit tests and quick checks, under a minute
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow"
+quick: $(STAMP) ## the deterministic lane of the ledger and the tests of the core, under a minute
+	$(BIN)/python -m kss verify --quick
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow" tests/distributions tests/engine tests/theory tests/test_dynamics.py
 
 deep: $(STAMP) ## random seeds, ten times the search, and mutation testing of kss/theory
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[deep]'

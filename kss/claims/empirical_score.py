@@ -71,7 +71,7 @@ def average_by_definition(predict: Any = Empirical.denoise, *, generator: torch.
         worst = max(worst, agree(f"denoiser of {case}", predict(case.law, case.x, case.t), expected, allowed))
 
     cases = strategies.cases(strategies.datasets().map(Empirical))
-    return for_all(cases, test, generator=generator, examples=150) | {"worst error/allowance": worst}
+    return for_all(cases, test, generator=generator, examples=80) | {"worst error/allowance": worst}
 
 
 claim(
@@ -115,7 +115,7 @@ def pytorch_attention(predict: Any = Empirical.denoise, *, generator: torch.Gene
         worst = max(worst, agree(f"attention for {case}", predict(case.law, case.x, case.t), expected, allowed))
 
     cases = strategies.cases(strategies.datasets().map(Empirical), low=-1.0, high=4.0)
-    return for_all(cases, test, generator=generator, examples=150) | {"worst error/allowance": worst}
+    return for_all(cases, test, generator=generator, examples=80) | {"worst error/allowance": worst}
 
 
 claim(
@@ -204,7 +204,7 @@ def no_separating_plane(predict: Any = Empirical.denoise, *, generator: torch.Ge
             furthest = max(furthest, beyond / rounding)
 
     cases = strategies.cases(strategies.datasets().map(Empirical))
-    return for_all(cases, test, generator=generator, examples=150) | {"furthest outside/rounding": furthest}
+    return for_all(cases, test, generator=generator, examples=80) | {"furthest outside/rounding": furthest}
 
 
 claim(
@@ -255,7 +255,7 @@ def moved_data(predict: Any = Empirical.score, *, generator: torch.Generator) ->
 
     scales = st.floats(-2, 2).map(lambda e: 10.0**e).flatmap(lambda s: st.sampled_from((s, -s)))
     cases = strategies.cases(strategies.datasets().map(Empirical))
-    return for_all(st.tuples(cases, scales), test, generator=generator, examples=100) | {"worst error/allowance": worst}
+    return for_all(st.tuples(cases, scales), test, generator=generator, examples=50) | {"worst error/allowance": worst}
 
 
 # --- Collapse -------------------------------------------------------------------------------------------------------------
@@ -332,7 +332,7 @@ def bound_holds_and_is_attained(predict: Any = collapse.nearest_point_bound, *, 
             agree("gap of a tie", float(collapse.nearest([[0.0]] + [[diameter]] * (n - 1), [2 * diameter]).gap), 0.0, 0.0)
     agree("bound for a single point", float(predict(math.inf, 1.0, 1, 0.0)), 0.0, 0.0)
     cases = strategies.cases(strategies.datasets().map(Empirical), low=-3.0, high=2.0)
-    return for_all(cases, test, generator=generator, examples=150) | {"largest distance/bound": largest}
+    return for_all(cases, test, generator=generator, examples=80) | {"largest distance/bound": largest}
 
 
 # --- Training -------------------------------------------------------------------------------------------------------------
@@ -416,7 +416,7 @@ def loss_is_stationary(predict: Any = Empirical.score, *, generator: torch.Gener
 
     small = strategies.arrays(4, 1).map(torch.from_numpy)
     cases = st.tuples(small, strategies.variances(-1.5, 3.0), st.floats(0.2, 2.0))
-    return for_all(cases, test, generator=generator, examples=40) | {"worst error/allowance": worst}
+    return for_all(cases, test, generator=generator, examples=25) | {"worst error/allowance": worst}
 
 
 claim(
