@@ -172,8 +172,10 @@ def _remote(where: str, url: str) -> Iterator[str]:
 
 
 def _search(page: Any, path: Path, word: str, patience: float = 8000) -> Iterator[str]:
+    from playwright.sync_api import TimeoutError as NothingInTime
+
     page.goto(f"{path.as_uri()}?q={word}")
     try:
         page.wait_for_selector("#search-results li a", timeout=patience)
-    except Exception:
+    except NothingInTime:
         yield f"a search for {word!r} finds nothing"

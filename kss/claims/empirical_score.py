@@ -12,7 +12,7 @@ from kss import data, dynamics
 from kss.claims.registry import check, claim, instead, returns
 from kss.distributions import Empirical
 from kss.testing.compare import agree, require
-from kss.testing.properties import for_all
+from kss.testing.properties import for_all, numpy_generator
 from kss.testing.statistics import dkw_test
 from kss.theory import collapse, heat
 
@@ -22,10 +22,6 @@ EVERY_DATA_SET = r"""Every finite data set $x_1, \dots, x_N \in \mathbb R^d$ (ti
 $x \in \mathbb R^d$, every $t > 0$."""
 
 Numbers = dict[str, Any]
-
-
-def _rng(generator: torch.Generator) -> np.random.Generator:
-    return np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
 
 
 def _attention(points: torch.Tensor, x: torch.Tensor, t: float, bias: bool) -> torch.Tensor:
@@ -62,7 +58,7 @@ def average_by_definition(predict: Any = Empirical.denoise, *, generator: torch.
     """The package's denoiser against the weighted average, in 150 digits."""
     from kss.testing import reference, strategies
 
-    rng, worst = _rng(generator), 0.0
+    rng, worst = numpy_generator(generator), 0.0
 
     def test(case: strategies.Case[Empirical]) -> None:
         nonlocal worst
@@ -146,7 +142,7 @@ def two_points_of_different_norm(predict: Any = Empirical.denoise, *, generator:
 
     And for points of equal norm the two agree. That they agree for no others is proved in the chapter.
     """
-    rng, x = _rng(generator), torch.tensor([1.0], dtype=torch.float64)
+    rng, x = numpy_generator(generator), torch.tensor([1.0], dtype=torch.float64)
     law, gaps = Empirical([[0.0], [2.0]]), {}
     for t in (0.1, 1.0, 10.0):
         mean, plain = float(predict(law, x, t)), 2 / (1 + math.exp(-2 / t))
@@ -236,7 +232,7 @@ def moved_data(predict: Any = Empirical.score, *, generator: torch.Generator) ->
 
     from kss.testing import reference, strategies
 
-    rng, worst = _rng(generator), 0.0
+    rng, worst = numpy_generator(generator), 0.0
 
     def test(drawn: tuple[strategies.Case[Empirical], float]) -> None:
         nonlocal worst

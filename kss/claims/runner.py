@@ -52,7 +52,7 @@ def run_truth(check: Check, *, base_seed: int = 0, examples: float = 1.0) -> Res
             numbers = dict(check.function(generator=torch.Generator().manual_seed(seed)))
     except CheckFailed as failure:
         outcome, message = "failed", str(failure)
-    except Exception:
+    except Exception:  # a broken check is reported, whatever broke it
         outcome, message = "error", traceback.format_exc()
     return Result(check, outcome, numbers, message, time.perf_counter() - started, seed)
 
@@ -65,7 +65,7 @@ def run_mutant(check: Check, name: str, *, base_seed: int = 0, examples: float =
             check.function(wrong, generator=torch.Generator().manual_seed(seed_of(check, base_seed)))
     except CheckFailed as failure:
         return "killed", str(failure)
-    except Exception:
+    except Exception:  # anything but CheckFailed is a broken check, and is reported as one
         return "error", traceback.format_exc()
     return "survived", "the check passed on a wrong version"
 

@@ -11,7 +11,7 @@ from kss import dynamics
 from kss.claims.registry import check, claim, instead, returns
 from kss.distributions import Distribution, Empirical, Gaussian, GaussianMixture
 from kss.testing.compare import agree, require
-from kss.testing.properties import for_all
+from kss.testing.properties import for_all, numpy_generator
 from kss.testing.statistics import dkw_test
 from kss.theory import heat
 
@@ -20,10 +20,6 @@ EPSILON = torch.finfo(torch.float64).eps
 EVERY_LAW = r"Every probability law $p_*$ on $\mathbb R^d$, every $x \in \mathbb R^d$ and every $t > 0$; no moment is needed."
 
 Numbers = dict[str, Any]
-
-
-def _rng(generator: torch.Generator) -> np.random.Generator:
-    return np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
 
 
 # --- Tweedie's formulas ---------------------------------------------------------------------------------------------------
@@ -87,7 +83,7 @@ def score_is_the_gradient_of_the_log_density(predict: Any = Distribution.score, 
     """The package's score against difference quotients of the log-density, in 150 digits."""
     from kss.testing import reference, strategies
 
-    rng, worst = _rng(generator), 0.0
+    rng, worst = numpy_generator(generator), 0.0
 
     def test(case: strategies.Case[Distribution]) -> None:
         nonlocal worst
@@ -157,7 +153,7 @@ def jacobian_is_the_hessian_of_the_log_density(predict: Any = Distribution.score
     """The package's Jacobian against second difference quotients of the log-density, in 150 digits."""
     from kss.testing import reference, strategies
 
-    rng, worst = _rng(generator), 0.0
+    rng, worst = numpy_generator(generator), 0.0
 
     def test(case: strategies.Case[Distribution]) -> None:
         nonlocal worst
@@ -182,7 +178,7 @@ def covariance_gives_the_hessian(predict: Any = heat.jacobian_from_covariance, *
     """The formula, fed with the package's posterior covariance, against second difference quotients in 150 digits."""
     from kss.testing import reference, strategies
 
-    rng, worst = _rng(generator), 0.0
+    rng, worst = numpy_generator(generator), 0.0
 
     def test(case: strategies.Case[Distribution]) -> None:
         nonlocal worst
@@ -223,7 +219,7 @@ def least_eigenvalue(predict: Any = heat.hessian_bound, *, generator: torch.Gene
     """The least eigenvalue of the Hessian, from 150-digit difference quotients, over random laws; and of a point mass."""
     from kss.testing import reference, strategies
 
-    rng, tightest = _rng(generator), math.inf
+    rng, tightest = numpy_generator(generator), math.inf
 
     def least(law: Distribution, x: torch.Tensor, t: float) -> tuple[float, float]:
         hessian, allowed = reference.evaluate(law, x, t, reference.Field.hessian, rng)
@@ -314,7 +310,7 @@ def rate_of_the_log_density(predict: Any = heat.log_density_rate, *, generator: 
     """The right-hand side from the package's score and Jacobian, the left by difference quotients in t, in 150 digits."""
     from kss.testing import reference, strategies
 
-    rng, worst = _rng(generator), 0.0
+    rng, worst = numpy_generator(generator), 0.0
 
     def rate(field: reference.Field, x: reference.Vector) -> Any:
         step = field.t * reference.STEP

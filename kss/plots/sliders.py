@@ -200,7 +200,7 @@ def _panels(curves: Mapping, y_label: str, y_limits: object, grid: Float[np.ndar
             low, high = min(float(a.min()) for a in arrays.values()), max(float(a.max()) for a in arrays.values())
             margin = 0.04 * (high - low) or 0.5 * abs(high) or 1.0
             wanted = (low - margin, high + margin)
-        limits = as_array("y_limits", wanted, 1)  # type: ignore[arg-type]
+        limits = as_array("y_limits", wanted, 1)  # type: ignore[arg-type] # a pair by now, or as_array says so
         if limits.shape != (2,) or not limits[0] < limits[1]:
             raise reject("y_limits", wanted, "(low, high) with low < high")
         panels.append(_Panel(name, arrays, (float(limits[0]), float(limits[1]))))

@@ -3,9 +3,15 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 
 from kss.testing.effort import current_effort
+
+
+def numpy_generator(generator: torch.Generator) -> np.random.Generator:
+    """A NumPy generator seeded by one draw of `generator`, for checks that compute their reference in NumPy."""
+    return np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
 
 
 def for_all(strategy: Any, test: Callable[[Any], None], *, generator: torch.Generator, examples: int = 100) -> dict[str, int]:

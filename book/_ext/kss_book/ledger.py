@@ -146,7 +146,7 @@ def _claim_reference(app: Sphinx, docname: str, link: ledger_link) -> nodes.Node
 
 def _source_reference(app: Sphinx, docname: str, link: ledger_link) -> nodes.Node:
     inner = nodes.inline("", "", *link.children)
-    if app.builder.format != "html" or link["target"] not in app.kss_source_modules:  # type: ignore[attr-defined]
+    if app.builder.format != "html" or link["target"] not in app.kss_source_modules:  # type: ignore[attr-defined] # set by _collect
         return inner
     page = "source/" + link["target"].replace(".", "/")
     return make_refnode(app.builder, docname, page, f"L-{link['line']}", inner)

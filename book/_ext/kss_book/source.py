@@ -25,7 +25,7 @@ def modules() -> dict[str, Path]:
 def _pages(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
     if app.builder.format != "html":
         return
-    for name, path in app.kss_source_modules.items():  # type: ignore[attr-defined]
+    for name, path in app.kss_source_modules.items():  # type: ignore[attr-defined] # set by _collect
         code = app.builder.highlighter.highlight_block(
             path.read_text(encoding="utf-8"), "python", linenos="inline", lineanchors="L", anchorlinenos=True
         )
@@ -78,7 +78,7 @@ def _to_rst(app: Sphinx, what: str, name: str, object: Any, options: Any, lines:
 
 
 def _collect(app: Sphinx) -> None:
-    app.kss_source_modules = modules() if app.config.kss_source_pages else {}  # type: ignore[attr-defined]
+    app.kss_source_modules = modules() if app.config.kss_source_pages else {}  # type: ignore[attr-defined] # set by _collect
 
 
 def setup(app: Sphinx) -> None:
