@@ -11,8 +11,7 @@ with a method `score(x, t)`, or a callable of `(x, t)`.
 """
 
 import itertools
-from collections.abc import Callable
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -20,27 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from kss._validation import ArrayLike, Seed, as_count, as_generator, as_points, as_positive, reject
-
-
-@runtime_checkable
-class HasScore(Protocol):
-    """Anything with a score: a `Distribution`, a smoothed score, a user's own object."""
-
-    def score(self, x: Tensor, t: float) -> Tensor:
-        """`grad log p_t(x)`, of the shape of `x`."""
-        ...
-
-
-Score = HasScore | Callable[[Tensor, float], Tensor]
-
-
-def score_function(score: Score) -> Callable[[Tensor, float], Tensor]:
-    """The function `(x, t) -> score`, from an object that has one or is one."""
-    if isinstance(score, HasScore):
-        return score.score
-    if callable(score):
-        return score
-    raise reject("score", score, "an object with a method score(x, t), or a function of x and t")
+from kss.scores.protocol import Score, score_function
 
 
 def reverse_sde_drift(score: Any) -> Any:

@@ -9,7 +9,8 @@ from tqdm import tqdm
 
 from kss import dynamics
 from kss.distributions import Empirical, Gaussian
-from kss.dynamics import geometric_times, sample_probability_flow, sample_reverse_sde, score_function
+from kss.dynamics import geometric_times, sample_probability_flow, sample_reverse_sde
+from kss.scores.protocol import score_function
 
 V, T_MAX, T_MIN = 0.5, 8.0, 0.05
 GAUSSIAN = Gaussian([0.0], V)

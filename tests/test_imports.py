@@ -18,7 +18,8 @@ WRONG = """
 import json, warnings
 from kss.claims.registry import Registry
 from kss.distributions import Empirical
-from kss.dynamics import sample_reverse_sde, score_function
+from kss.dynamics import sample_reverse_sde
+from kss.scores.protocol import score_function
 law = Empirical([[0.0]])
 run = dict(t_max=1.0, t_min=0.5, steps=2, generator=0)
 calls = {

@@ -10,6 +10,7 @@ from scipy import optimize, stats
 from kss import dynamics
 from kss.claims.registry import check, claim, instead, returns
 from kss.distributions import Distribution, Empirical, Gaussian, GaussianMixture
+from kss.scores.protocol import score_function
 from kss.testing.compare import agree, require
 from kss.testing.properties import for_all, numpy_generator
 from kss.testing.statistics import dkw_test
@@ -373,7 +374,7 @@ def differentiate_the_rate_of_the_log_density(predict: Any = heat.burgers_rate, 
 
 def _convection(score: Any, x: torch.Tensor, t: float, *, transposed: bool) -> torch.Tensor:
     """`(grad s) s`, or `(grad s)^T s`, the same for every gradient field and for no other."""
-    s: Any = dynamics.score_function(score)  # takes a tensor t here, so that the batch can be mapped over
+    s: Any = score_function(score)  # takes a tensor t here, so that the batch can be mapped over
     time = torch.full(x.shape[:1], t, dtype=x.dtype)
     jacobian = torch.func.vmap(torch.func.jacrev(lambda y, u: s(y.unsqueeze(0), u.unsqueeze(0)).squeeze(0)))(x, time)
     return torch.einsum("nji,nj->ni" if transposed else "nij,nj->ni", jacobian, s(x, time))

@@ -2,7 +2,24 @@
 
 from kss.distributions.base import Distribution, Posterior
 from kss.distributions.circle import Circle
+from kss.distributions.embedded import Embedded
 from kss.distributions.empirical import Empirical
 from kss.distributions.gaussian import Gaussian, GaussianMixture
+from kss.distributions.manifold import Manifold
+from kss.distributions.sphere import Sphere
+from kss.distributions.swiss_roll import SwissRoll
+from kss.distributions.torus import FlatTorus
 
-__all__ = ["Circle", "Distribution", "Empirical", "Gaussian", "GaussianMixture", "Posterior"]
+__all__ = [
+    "Circle",
+    "Distribution",
+    "Embedded",
+    "Empirical",
+    "FlatTorus",
+    "Gaussian",
+    "GaussianMixture",
+    "Manifold",
+    "Posterior",
+    "Sphere",
+    "SwissRoll",
+]

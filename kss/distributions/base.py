@@ -91,6 +91,10 @@ class Distribution(ABC):
         """`n` independent draws of `X_0`, of shape (n, d)."""
 
     @abstractmethod
+    def bounds(self) -> Float[Tensor, "2 d"]:
+        """Two opposite corners of a box that holds `p_*`, or all but 1e-15 of it."""
+
+    @abstractmethod
     def posterior(self, x: ArrayLike, t: ArrayLike) -> Posterior:
         """The law of `X_0` given `X_t = x`."""
 

@@ -49,6 +49,9 @@ class Empirical(Distribution):
         n, generator = as_count("n", n), as_generator(generator)
         return self.points[torch.randint(len(self), (n,), generator=generator, device=generator.device).to(self.points.device)]
 
+    def bounds(self) -> Float[Tensor, "2 d"]:
+        return torch.stack((self.points.amin(0), self.points.amax(0)))
+
     def posterior(self, x: ArrayLike, t: ArrayLike) -> Posterior:
         query = as_query(x, t, like=self.points)
         shape = query.x.shape[:-1]

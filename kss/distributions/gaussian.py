@@ -56,6 +56,12 @@ class GaussianMixture(Distribution):
         spread = self._eigenvectors * self._eigenvalues.sqrt().unsqueeze(-2)
         return (self.means.double()[which] + (spread[which] @ noise.unsqueeze(-1)).squeeze(-1)).to(self.means.dtype)
 
+    def bounds(self) -> Float[Tensor, "2 d"]:
+        reach = 8.3 * self.covariances.diagonal(dim1=-2, dim2=-1).double().sqrt()  # P(|Z| > 8.3) = 1e-16
+        present = self.weights > 0
+        means = self.means.double()
+        return torch.stack(((means - reach)[present].amin(0), (means + reach)[present].amax(0))).to(self.means.dtype)
+
     def _components(self, query: Query) -> "_Components":
         x, t = query.x.unsqueeze(-2), query.t.unsqueeze(-2)  # (..., 1, d), (..., 1, 1)
         variances = self._eigenvalues + t  # (..., K, d)

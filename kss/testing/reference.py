@@ -1,8 +1,11 @@
 r"""Densities and scores from their definitions, in 150-digit ball arithmetic: the reference that shares no code with `kss`.
 
-A law is written as `sum_k pi_k N(mu_k, S_k)` (a data set has `S_k = 0`) or as the uniform law on a circle, and
+A law is written as `sum_k pi_k N(mu_k, S_k)` (a data set has `S_k = 0`) or as the uniform law on a sphere in R^d, and
 
-    log p_t(x) = log sum_k pi_k N(x; mu_k, S_k + t I)        or        -log(2 pi t) - (r^2 + R^2)/2t + log I_0(r R/t).
+    log p_t(x) = log sum_k pi_k N(x; mu_k, S_k + t I)
+    or  -(d/2) log(2 pi t) - (r^2 + R^2)/2t + log Gamma(nu + 1) (2/kappa)^nu I_nu(kappa),     kappa = r R/t,  nu = d/2 - 1;
+
+a flat torus is the product of circles, a law on a subspace its product with a Gaussian law in the complement.
 
 The score and the Hessian are difference quotients of that, with a step so small that their error is below 1e-60: no formula
 of the theory enters. `Reference.allowance` says by how much a result in double precision may differ: by what moving every
@@ -16,7 +19,7 @@ import numpy as np
 import torch
 from flint import arb, arb_mat, ctx
 
-from kss.distributions import Circle, Distribution, Empirical, GaussianMixture
+from kss.distributions import Distribution, Embedded, Empirical, FlatTorus, GaussianMixture, Sphere
 
 BITS = 500
 STEP = 2.0**-120
@@ -32,12 +35,22 @@ Vector = list[Any]
 
 
 class Reference:
-    """Exact parameters of a law: weights, means and covariances of a Gaussian mixture, or the radius of a circle."""
+    """Exact parameters of a law: weights, means and covariances of a Gaussian mixture, or the radii of a product of spheres."""
 
     def __init__(self, law: Distribution) -> None:
-        self.radius: float | None = None
-        if isinstance(law, Circle):
-            self.radius = law.radius
+        self.axes: np.ndarray | None = None
+        if isinstance(law, Embedded):
+            self.ambient = law.dim
+            self.axes = None if law.rotation is None else law.rotation.double().numpy()[:, : law.distribution.dim]
+            law = law.distribution
+        else:
+            self.ambient = law.dim
+        self.dim = law.dim
+        self.radii: np.ndarray | None = None
+        if isinstance(law, Sphere):
+            self.radii = np.array([law.radius])
+        elif isinstance(law, FlatTorus):
+            self.radii = law.radii.numpy()
         elif isinstance(law, Empirical):
             self.means = law.points.double().numpy()
             self.weights = np.full(len(self.means), 1 / len(self.means))
@@ -51,8 +64,9 @@ class Reference:
     def moved(self, rng: np.random.Generator) -> "Reference":
         """The same law with every parameter moved by up to `ULPS` units in the last place."""
         other = object.__new__(Reference)
-        other.radius = self.radius if self.radius is None else float(_moved(np.float64(self.radius), rng))
-        if self.radius is None:
+        other.ambient, other.dim, other.axes = self.ambient, self.dim, None if self.axes is None else _moved(self.axes, rng)
+        other.radii = self.radii if self.radii is None else _moved(self.radii, rng)
+        if self.radii is None:
             other.means, other.weights, other.covariances = _moved(self.means, rng), self.weights, self.covariances
             if self.covariances is not None:
                 # Eigenvalues are known only to the rounding of the largest entry.
@@ -74,7 +88,7 @@ class Field:
         self.t, self.law = arb(t), reference
         self.step = (self.t.sqrt() * arb(STEP)).mid()
         self._pieces: list[tuple[Any, Any, Any]] = []
-        if reference.radius is None and reference.covariances is not None:
+        if reference.radii is None and reference.covariances is not None:
             eye = np.eye(reference.means.shape[1])
             for weight, mean, covariance in zip(reference.weights, reference.means, reference.covariances, strict=True):
                 if weight > 0:
@@ -84,12 +98,24 @@ class Field:
 
     def log_density(self, x: Vector) -> Any:
         """`log p_t(x)`."""
+        law = self.law
+        if law.ambient == law.dim and law.axes is None:
+            return self._inner(x)
+        if law.axes is None:
+            inside, normal = x[: law.dim], sum((v * v for v in x[law.dim :]), arb(0))
+        else:
+            axes = [[arb(v) for v in row] for row in law.axes.T.tolist()]
+            inside = [sum((a * v for a, v in zip(axis, x, strict=True)), arb(0)) for axis in axes]
+            rest = [v - sum((y * axis[i] for y, axis in zip(inside, axes, strict=True)), arb(0)) for i, v in enumerate(x)]
+            normal = sum((v * v for v in rest), arb(0))
+        return self._inner(inside) - normal / (2 * self.t) - arb(law.ambient - law.dim) / 2 * (2 * arb.pi() * self.t).log()
+
+    def _inner(self, x: Vector) -> Any:
         d = len(x)
         normalizer = arb(d) / 2 * (2 * arb.pi()).log()
-        if self.law.radius is not None:
-            radius, square = arb(self.law.radius), x[0] * x[0] + x[1] * x[1]
-            kappa = square.sqrt() * radius / self.t
-            return (kappa.bessel_i(arb(0), scaled=True)).log() + kappa - (square + radius**2) / (2 * self.t) - (2 * arb.pi() * self.t).log()
+        if self.law.radii is not None:
+            width = d // len(self.law.radii)
+            return sum((self._sphere(x[i * width : (i + 1) * width], arb(float(r))) for i, r in enumerate(self.law.radii)), arb(0))
         if self.law.covariances is None:
             logs = [-sum(((a - b) ** 2 for a, b in zip(x, row, strict=True)), arb(0)) / (2 * self.t) for row in self.law.means.tolist()]
             return _log_sum(logs) - arb(len(logs)).log() - arb(d) / 2 * self.t.log() - normalizer
@@ -98,6 +124,15 @@ class Field:
             offset = arb_mat([[a - b] for a, b in zip(x, mean, strict=True)])
             logs.append(log_weight - (offset.transpose() * inverse * offset)[0, 0] / 2)
         return _log_sum(logs) - normalizer
+
+    def _sphere(self, x: Vector, radius: Any) -> Any:
+        square, nu = sum((v * v for v in x), arb(0)), arb(len(x)) / 2 - 1
+        result = -(square + radius**2) / (2 * self.t) - (nu + 1) * (2 * arb.pi() * self.t).log()
+        if square == 0:
+            return result
+        kappa = square.sqrt() * radius / self.t
+        log_bessel = kappa.bessel_i(nu, scaled=True).log() + kappa
+        return result + log_bessel + (nu + 1).gamma().log() + nu * (2 / kappa).log()
 
     def score(self, x: Vector) -> Vector:
         """`grad log p_t(x)` by central differences."""
@@ -118,7 +153,7 @@ class Field:
 
     def mean(self, x: Vector) -> Vector:
         """`E[X_0 | X_t = x]` of a data set, by the definition: an average with the weights `exp(-|x - x_i|^2/2t)`."""
-        assert self.law.radius is None
+        assert self.law.radii is None
         assert self.law.covariances is None
         rows = self.law.means.tolist()
         logs = [-sum(((a - b) ** 2 for a, b in zip(x, row, strict=True)), arb(0)) / (2 * self.t) for row in rows]

@@ -12,7 +12,7 @@ import torch
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from kss.distributions import Circle, Distribution, Empirical, Gaussian, GaussianMixture
+from kss.distributions import Circle, Distribution, Embedded, Empirical, FlatTorus, Gaussian, GaussianMixture, Sphere
 
 Draw = Callable[..., Any]
 """Hypothesis calls it `DrawFn`, a type that cannot be checked at run time."""
@@ -72,10 +72,26 @@ def mixtures(draw: Draw, dim: int) -> GaussianMixture:
 
 
 @st.composite
+def curved(draw: Draw, dim: int) -> Distribution:
+    """Uniform laws on spheres and flat tori in R^dim, dim >= 3, and on those of subspaces, along the axes or not."""
+    kind = draw(st.sampled_from(("sphere", "embedded") + (("torus",) if dim % 2 == 0 else ())))
+    if kind == "sphere":
+        return Sphere(dim - 1, draw(st.floats(0.1, 3.0)))
+    if kind == "torus":
+        return FlatTorus(dim // 2, draw(st.lists(st.floats(0.1, 3.0), min_size=dim // 2, max_size=dim // 2)))
+    width = draw(st.integers(2, dim - 1))
+    inner = Sphere(width - 1, draw(st.floats(0.1, 3.0)))
+    if draw(st.booleans()):
+        return Embedded(inner, dim)
+    rotation, _ = np.linalg.qr(draw(arrays(dim, dim, bound=1.0)) + 3 * np.eye(dim))
+    return Embedded(inner, dim, rotation[:, : draw(st.sampled_from((width, dim)))])
+
+
+@st.composite
 def distributions(draw: Draw, dim: int | None = None) -> Distribution:
     """Any law of the package, on R^d with d = 1..8."""
     d = dim if dim is not None else draw(st.integers(1, 8))
-    kinds = ["gaussian", "mixture", "empirical"] + (["circle"] if d == 2 else [])
+    kinds = ["gaussian", "mixture", "empirical"] + (["circle"] if d == 2 else ["curved"] if d > 2 else [])
     kind = draw(st.sampled_from(kinds))
     if kind == "gaussian":
         return Gaussian(draw(arrays(d)), draw(covariances(d)))
@@ -83,6 +99,8 @@ def distributions(draw: Draw, dim: int | None = None) -> Distribution:
         return draw(mixtures(d))
     if kind == "circle":
         return Circle(draw(st.floats(0.1, 3.0)))
+    if kind == "curved":
+        return draw(curved(d))
     return Empirical(draw(datasets(dim=d)))
 
 

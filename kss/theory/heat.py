@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from kss._validation import ArrayLike, as_positive, as_tensor
-from kss.dynamics import Score, score_function
+from kss.scores.protocol import Score, score_function
 
 
 def score_from_mean(mean: Any, x: Any, t: Any) -> Any:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.autograd.functional import jacobian
 
-from kss.distributions import Circle, Distribution, Empirical, Gaussian, GaussianMixture
+from kss.distributions import Circle, Distribution, Embedded, Empirical, FlatTorus, Gaussian, GaussianMixture, Sphere, SwissRoll
 
 RNG = np.random.default_rng(0)
 LAWS = {
@@ -16,6 +16,14 @@ LAWS = {
     "mixture": GaussianMixture(RNG.standard_normal((3, 4)), np.stack([np.diag(RNG.random(4)) for _ in range(3)]), [0.2, 0.3, 0.5]),
     "mixture with a weight of zero": GaussianMixture([[0.0], [1.0]], [[0.5]], [1.0, 0.0]),
     "circle": Circle(1.5),
+    "sphere": Sphere(2, 0.7),
+    "sphere of dimension seven": Sphere(7),
+    "torus": FlatTorus(2, [1.0, 0.6]),
+    "swiss roll": SwissRoll(),
+    "swiss sheet": SwissRoll(2, scale=0.1, height=1.0),
+    "circle in space": Embedded(Circle(1.0), 3),
+    "sphere on tilted axes": Embedded(Sphere(2), 5, np.linalg.qr(RNG.standard_normal((5, 3)))[0]),
+    "turned mixture": Embedded(GaussianMixture([[0.0, 1.0], [1.0, 0.5]], [[0.3, 0.0], [0.0, 0.0]]), 2, [[0.6, -0.8], [0.8, 0.6]]),
     "empirical": Empirical(RNG.standard_normal((20, 3))),
     "one point": Empirical([[0.3, -0.7]]),
     "duplicates": Empirical([[0.0, 1.0]] * 3 + [[1.0, 0.0]]),
@@ -95,6 +103,14 @@ def test_shapes_and_types_of_what_comes_back(law):
     assert drawn.shape == (5, d)
     assert torch.equal(drawn, law.sample(5, generator=torch.Generator().manual_seed(0)))
     assert 0 <= law.intrinsic_dim <= d
+
+
+@every_law
+def test_draws_lie_in_the_box(law):
+    low, high = law.bounds()
+    drawn = law.sample(500, generator=2)
+    assert low.shape == high.shape == (law.dim,)
+    assert bool(((drawn >= low - 1e-14) & (drawn <= high + 1e-14)).all())
 
 
 @every_law
