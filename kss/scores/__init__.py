@@ -3,7 +3,32 @@
 from kss.scores.corrected import BiasCorrected
 from kss.scores.led_kde import LedKde
 from kss.scores.mollified import Averaged, Mollified
+from kss.scores.network import (
+    EDM,
+    DiscreteVariancePreserving,
+    FromDenoiser,
+    Schedule,
+    VarianceExploding,
+    VariancePreserving,
+    from_denoiser,
+)
 from kss.scores.protocol import HasScore, Score, score_function
 from kss.scores.shifted import TimeShifted
 
-__all__ = ["Averaged", "BiasCorrected", "HasScore", "LedKde", "Mollified", "Score", "TimeShifted", "score_function"]
+__all__ = [
+    "EDM",
+    "Averaged",
+    "BiasCorrected",
+    "DiscreteVariancePreserving",
+    "FromDenoiser",
+    "HasScore",
+    "LedKde",
+    "Mollified",
+    "Schedule",
+    "Score",
+    "TimeShifted",
+    "VarianceExploding",
+    "VariancePreserving",
+    "from_denoiser",
+    "score_function",
+]

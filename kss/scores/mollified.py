@@ -193,17 +193,18 @@ class Mollified:
     def _apply(self, rule: Rule, time: Tensor, rows: Tensor, integrand: Integrand) -> tuple[Tensor, Tensor]:
         """Means of the integrand over each replicate (replicates, rows, v), and the mean size of the terms (rows,)."""
         nodes, weights = rule.nodes.to(time.device), rule.weights.to(time.device)
-        step = max(1, BLOCK // nodes[0].numel())
+        together = max(1, BLOCK // nodes[0].numel())  # replicates in one call
+        step = max(1, BLOCK // nodes[:together].numel())
         means, sizes = [], []
         for which in rows.split(step):
             columns = []
             size = torch.zeros(len(which), dtype=torch.float64, device=time.device)
-            for replicate in nodes:
-                offset = self.kernel.stretch(replicate, time[which])
-                values = integrand(offset, which)
-                columns.append(torch.einsum("nmv,m->nv", values, weights))
-                size = size + torch.einsum("nm,m->n", values.detach().norm(dim=-1), weights) / len(nodes)
-            means.append(torch.stack(columns))
+            for replicates in nodes.split(together):
+                offset = self.kernel.stretch(replicates.flatten(0, 1), time[which])
+                values = integrand(offset, which).unflatten(1, replicates.shape[:2])
+                columns.append(torch.einsum("nrmv,m->rnv", values, weights))
+                size = size + torch.einsum("nrm,m->n", values.detach().norm(dim=-1), weights) / len(nodes)
+            means.append(torch.cat(columns))
             sizes.append(size)
         return torch.cat(means, 1), torch.cat(sizes)
 
