@@ -268,7 +268,7 @@ def smoothed_modes(predict: Any = time_shift.linear_noise_mode, *, generator: to
 
 claim(
     "shift.noise_displaced",
-    title="Where the density varies the noise is shifted in time and carried upstream",
+    title="Where the density varies, waiting carries the noise along, and smoothing does not",
     statement=r"""Let $p_M(x) = e^{\langle a, x\rangle}$ on $\mathbb R^k$, so that $s_t(x) = a$ for all $x$ and $t$. The linearized noise
 $\delta_t^N = p_t^N/p_t - 1$ of any data set obeys
 
@@ -323,14 +323,15 @@ claim(
 
 $$P_x\big[K_h * (s_t^N - s_t)\big](x) \approx P_x\big[s_{t+h}^N - s_{t+h}\big](x), \qquad x \in M.$$
 
-On the circle of radius $R$ with a uniform law: as $N \to \infty$ the root mean square of the difference, relative to the
-right side, tends to a limit that is $O(h/R^2)$ as $t + h \to 0$ with $t/h$ fixed, and below
+On the circle of radius $R$ with a uniform law: as $N \to \infty$ the root mean square over data sets of the difference, divided by
+that of the right side, tends to a limit that is $O(h/R^2)$ as $t + h \to 0$ with $t/h$ fixed, and below
 $0.6\,h/R^2$ for $h \le 0.04 R^2$, $t/h = 1$ or $0.1$.
 At $N = 1000$, $t = h = 0.01 R^2$, with probability at least 0.95 it is below 0.1, and the correlation along the circle above 0.995.""",
     source="derived here; the approximation is that of arXiv 2505.22841, read as a statement on the noise",
     regime=r"""Data i.i.d. from $p_M$ on a closed manifold; CLT regime at $t$ itself, $N p_M t^{k/2} \gg 1$; $t + h \ll$ reach$^2$;
 $p_M$ slowly varying, $h\,|P\nabla\log p_M| \ll \sqrt{t+h}$ (else the noise is displaced); tangential components, $x$ on $M$.
-The numbers are those of the circle with a uniform law. For $h$ near $R^2$ it fails: at $h = R^2/2$, $t = 0.01R^2$ the limit is 0.29.""",
+What is claimed are the numbers on the circle with a uniform law; for other manifolds the approximation is heuristic. For $h$ near
+$R^2$ it fails: at $h = R^2/2$, $t = 0.01R^2$ the limit is 0.29.""",
     uses=("shift.noise_spectral", "shift.noise_displaced"),
     chapter=CHAPTER,
     verdict="holds in regime",
@@ -479,7 +480,7 @@ claim(
 in the sense stated""",
     regime=r"""Refuted for **scores as functions, at the first order in $h$**. One data point is a counterexample:
 $s_t^N = -(x - x_1)/t$ is linear, so $K_h * s_t^N = s_t^N$ for every $h$, while $s_{t+h}^N = -(x - x_1)/(t + h)$. So is every normal law;
-and so are the normal components of every data set on a linear manifold, whatever $N$ is. What is true: the
+and so are the normal components, off the manifold, of every data set on a linear one, whatever $N$ is. What is true: the
 same sentence for densities; for the noise $s_t^N - s_t$, along the manifold, in the CLT regime; and to
 first order at the points where $(\nabla s_t)s_t = \tfrac12\nabla|s_t|^2$ vanishes.""",
     uses=("shift.first_order", "mollified.gaussian", "mollified.linear_manifold"),
@@ -529,7 +530,7 @@ claim(
     title="What smoothing leaves out of waiting is the convection",
     statement=r"""$$s_{t+h} - K_h * s_t = h\,(\nabla s_t)\,s_t + O(h^2).$$
 
-Mollification is the diffusion term of Burgers' equation without its convection. The two agree to first order exactly where
+Mollification is the diffusion term of Burgers' equation without its convection. As $h \to 0$ the two agree to first order exactly where
 $(\nabla s_t)s_t = \tfrac12\nabla|s_t|^2$ vanishes.""",
     source="derived here from Burgers' equation",
     regime=EVERY_LAW + r" $K_h = G_h$.",
@@ -597,7 +598,7 @@ def remainder_is_of_second_order(predict: Any = time_shift.first_order_gap, *, g
 
 claim(
     "shift.moved_point",
-    title="The smoothed score is the later score, asked upstream",
+    title="The smoothed score is the later score, read where convection has carried it",
     statement=r"""$$K_h * s_t(x) = s_{t+h}\big(x - h\,s_t(x)\big)
 - \tfrac{h^2}2\Big[(\nabla s_t)\,\Delta s_t + \sum_{jk}(\partial_j s_{t,k})\,\partial_j\partial_k s_t\Big](x) + O(h^3).$$
 
@@ -819,7 +820,8 @@ along the normals: the relative error of the moved point, $h^2/(t+h)^2$, is smal
 $h = 0.01$, $x \in M$, outward: $-5.54$ against $-0.954$.)""",
     source="derived here from the expansion of the score near a manifold",
     regime=r"""Closed smooth $M \subset \mathbb R^d$ with mean-curvature vector $H_x \neq 0$, smooth positive $p_M$, $x \in M$, normal
-components, $t + h \ll$ reach$^2$ (corrections of relative order $(t+h)/\text{reach}^2$). Derived in general, checked for
+components, $t + h \ll R^2$ with $R$ as in {claim}`mollified.curvature`, $|H_x|$ of order $1/R$
+(corrections of relative order $(t+h)/R^2$). Derived in general, checked for
 uniform laws on spheres of dimension $k = 1, 2, 3$.""",
     uses=("shift.moved_point", "mollified.curvature"),
     chapter=CHAPTER,

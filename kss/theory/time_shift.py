@@ -6,7 +6,7 @@ Waiting for a time h carries `s_t` to `s_{t+h}`; smoothing with a Gaussian of va
     d (K_h * s_t) / dh = (1/2) Lap s                     diffusion alone
 
 so they part at first order, by the convection `(grad s) s = grad |s|^2 / 2` (and their potentials by `|s|^2 / 2`, see
-`mollification.jensen_gap`). Convection can be undone by asking at another point, upstream:
+`mollification.jensen_gap`). Convection can be undone by asking at another point, where it carries the value:
 
     s_{t+h}(x - h s_t(x))     = K_h * s_t(x) + O(h^2)    explicit
     s_{t+h}(x - h sigma(x))   = sigma(x) + O(h^2)        implicit, sigma = K_h * s_t
