@@ -166,14 +166,17 @@ class Mollified:
         accuracy = self.accuracy or (ACCURACY[dim] if on_grid else SOBOL_ACCURACY)
         rules = self.kernel.grids(dim, self.most_nodes) if on_grid else self.kernel.sobol(dim, self.most_nodes, self.scrambling)
         rows = torch.arange(len(time), device=time.device)
-        mean = change = parts = error = None
+        mean = change = parts = error = tilted = None
         for rule in rules:
-            means, size = self._apply(rule, time, rows, integrand)
+            means, tilts, size = self._apply(rule, time, rows, integrand)
+            unsettled = torch.zeros_like(size)
             if on_grid:  # a new rule replaces the one before
                 new = means[0]
                 last = torch.full_like(size, torch.inf) if mean is None else (new - mean[rows]).detach().norm(dim=-1)
                 estimate = GRID_SAFETY * (last if change is None else torch.maximum(last, GRID_MEMORY * change[rows]))
                 change = last if change is None else change.index_copy(0, rows, last)
+                unsettled = last if tilted is None else GRID_SAFETY * (tilts - tilted[rows]).norm(dim=-1)
+                tilted = tilts if tilted is None else tilted.index_copy(0, rows, tilts)
             else:  # a new piece of the sequences is as long as all pieces before
                 parts = means if parts is None else parts.index_copy(1, rows, (parts[:, rows] + means) / 2)
                 new = parts[:, rows].mean(0)
@@ -183,19 +186,25 @@ class Mollified:
             mean = new if mean is None else mean.index_copy(0, rows, new)
             known = (torch.maximum(estimate, UNSEEN * target) + rounding).nan_to_num(nan=torch.inf)
             error = known if error is None else error.index_copy(0, rows, known)
-            rows = rows[estimate > target + rounding]
+            enough = torch.maximum(target, accuracy * tilts.norm(dim=-1)) + rounding
+            rows = rows[(estimate > target + rounding) | (unsettled > enough)]
             if len(rows) == 0:
                 break
         assert mean is not None
         assert error is not None
         return Averaged(mean, error)
 
-    def _apply(self, rule: Rule, time: Tensor, rows: Tensor, integrand: Integrand) -> tuple[Tensor, Tensor]:
-        """Means of the integrand over each replicate (replicates, rows, v), and the mean size of the terms (rows,)."""
+    def _apply(self, rule: Rule, time: Tensor, rows: Tensor, integrand: Integrand) -> tuple[Tensor, Tensor, Tensor]:
+        """Means of the integrand f over each replicate (replicates, rows, v), of `f u.g` (rows, v), and the mean size of the terms (rows,).
+
+        The second, g a fixed direction, is what the derivative along g depends on. By symmetry the mean itself can be exact on every
+        grid, at the middle between two data for instance, while its derivative is not.
+        """
         nodes, weights = rule.nodes.to(time.device), rule.weights.to(time.device)
         together = max(1, BLOCK // nodes[0].numel())  # replicates in one call
         step = max(1, BLOCK // nodes[:together].numel())
-        means, sizes = [], []
+        tilt = weights * (nodes[0] @ torch.linspace(1.0, 0.5, nodes.shape[-1], dtype=torch.float64, device=time.device))
+        means, tilts, sizes = [], [], []
         for which in rows.split(step):
             columns = []
             size = torch.zeros(len(which), dtype=torch.float64, device=time.device)
@@ -204,9 +213,10 @@ class Mollified:
                 values = integrand(offset, which).unflatten(1, replicates.shape[:2])
                 columns.append(torch.einsum("nrmv,m->rnv", values, weights))
                 size = size + torch.einsum("nrm,m->n", values.detach().norm(dim=-1), weights) / len(nodes)
+            tilts.append(torch.einsum("nmv,m->nv", values[:, 0].detach(), tilt))
             means.append(torch.cat(columns))
             sizes.append(size)
-        return torch.cat(means, 1), torch.cat(sizes)
+        return torch.cat(means, 1), torch.cat(tilts), torch.cat(sizes)
 
 
 def _kind(value: object) -> str:
