@@ -117,7 +117,7 @@ def gradient_of_the_smoothed_logarithm(predict: Any = Mollified.score, *, genera
             outward = float(unit * predict(mollified, unit * y, unit**2 * t)[0])
             require(outward <= -delta / t * (1 - 1e-6) + allowed, f"outward {outward:.9g} > -{delta}/{t}: {what}")
 
-    tried = for_all(_cases((1, 2), -1.5, 1.0), test, generator=generator, examples=20)
+    tried = for_all(_cases((1, 2), -1.5, 1.0), test, generator=generator, examples=14)
     return tried | {"worst error/allowance": worst}
 
 
@@ -713,14 +713,14 @@ def residual_is_the_gradient_of_a_variance(predict: Any = heat.burgers_residual,
     complex step.
     """
     numbers = {}
-    for t, h in ((0.3, 0.2), (0.5, 1.0)):
+    for t, h in ((0.3, 0.2), (0.5, 0.5)):
         offsets, weight = sums.gaussian_nodes(1, h, 4001)
 
         def half_variance(x: complex, t: float = t, v: Any = offsets[:, 0], w: Any = weight) -> complex:
             score = (np.tanh((x + v) / t) - (x + v)) / t
             return complex((w * score**2).sum() - (w * score).sum() ** 2) / 2
 
-        places = np.array([-0.8, 0.3, 1.5])
+        places = np.array([-0.8, 0.3])
         expected = np.array([half_variance(x + 1e-30j).imag / 1e-30 for x in places])
         score = Mollified(Empirical([[-1.0], [1.0]]), GaussianKernel(h), accuracy=1e-7)
         got = predict(score, torch.from_numpy(places)[:, None], t)[:, 0]

@@ -12,7 +12,7 @@ from scipy import special
 
 REACH = 8.5
 """Standard deviations of the kernel on either side; beyond lies 2e-17 of it."""
-NODES = {1: 6001, 2: 301}
+NODES = {1: 4001, 2: 241}
 """Nodes per axis."""
 
 
