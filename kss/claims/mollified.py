@@ -447,7 +447,7 @@ def linear_scores_are_their_own_average(predict: Any = Mollified.score, *, gener
 
     def at(d: int) -> Any:
         vectors = strategies.arrays(d)
-        return st.tuples(vectors, strategies.covariances(d), vectors, strategies.variances(-2, 2), st.integers(0, 7))
+        return st.tuples(vectors, strategies.covariances(d), vectors, strategies.variances(-2.0, 2.0), st.integers(0, 7))
 
     return for_all(st.integers(1, 3).flatmap(at), test, generator=generator, examples=40) | {"worst error/allowance": worst}
 
@@ -551,7 +551,7 @@ def planes_anisotropic_kernels_and_many_dimensions(predict: Any = Mollified.scor
         size = np.linalg.norm(expected)
         allowed = float(mollified.score_with_error(x, t).error) + 5e-3 * size
         got = predict(mollified, x, t)
-        worst = max(worst, agree(f"norm of the error in R^{d}, h/t = {ratio}", np.linalg.norm(got - expected), 0.0, allowed))
+        worst = max(worst, agree(f"norm of the error in R^{d}, h/t = {ratio}", np.linalg.norm(got.numpy() - expected), 0.0, allowed))
     return {"worst error/allowance": worst}
 
 

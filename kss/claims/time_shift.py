@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import special
+from scipy import special, stats
 
 from kss.claims.registry import check, claim, instead, returns
 from kss.distributions import Circle, Distribution, Empirical, Gaussian, GaussianMixture, Sphere
@@ -58,6 +58,15 @@ class _Line:
     def smoothed_score(self, x: np.ndarray, t: float, h: float) -> np.ndarray:
         return self.score(x[..., None] + math.sqrt(h) * _NODES, t) @ _WEIGHTS
 
+    def products(self, x: np.ndarray, t: float) -> tuple[np.ndarray, np.ndarray]:
+        """`(grad s) Lap s` and `sum_jk (d_j s_k)(d_j d_k s)`: on the line both are `s's''`, from the derivatives of each normal density."""
+        variance, away = self.spread + t, x[..., None] - self.centers
+        likelihood = special.softmax(np.log(self.weights / np.sqrt(variance)) - away**2 / (2 * variance), axis=-1)
+        u = away / variance
+        one, two, three = ((likelihood * p).sum(-1) for p in (-u, u**2 - 1 / variance, 3 * u / variance - u**3))  # derivatives of p, over p
+        product = (two - one**2) * (three - 3 * one * two + 2 * one**3)
+        return product, product
+
 
 class _Sphere:
     """The uniform law on the unit sphere of R^d under noise, along a radius, from Bessel functions."""
@@ -73,12 +82,27 @@ class _Sphere:
         """The average of `s(|y|) y/|y|` over y ~ N(x, h I), along x: the angle integrates to a Bessel function."""
         values = []
         for radius in r:
-            # 1/64 of a standard deviation, ten of them; nothing is analytic at the origin, where the weight is below exp(-50).
+            # 1/32 of a standard deviation, ten of them. For small t the score is steep at the origin, where the weight is exp(-r^2/2h),
+            # exp(-12) at most: against a step of 1/256 its relative error is 1e-10 at h = 0.04 and below 1e-12 elsewhere.
             step = math.sqrt(h) / 32
             rho = np.arange(max(step, radius - 10 * math.sqrt(h)), radius + 10 * math.sqrt(h), step)
             weight = (rho / radius) ** self.half * radius / h * special.ive(self.half, radius * rho / h)
             values.append((weight * np.exp(-((radius - rho) ** 2) / (2 * h)) * self.score(rho, t)).sum() * step)
         return np.array(values)
+
+    def products(self, r: np.ndarray, t: float) -> tuple[np.ndarray, np.ndarray]:
+        """`(grad s) Lap s` and `sum_jk (d_j s_k)(d_j d_k s)` along x, for `s = f(|x|) x/|x|` and `f = (A(r/t) - r)/t`.
+
+        A is a quotient of Bessel functions, `A' = 1 - A^2 - (d - 1) A/z`. With one derivative along x and d - 1 across it, `grad s` has the
+        eigenvalues f' and f/r, and the second derivatives of s are, along x, f'' and `(f/r)'`.
+        """
+        z, across = r / t, 2 * self.half - 1
+        a = special.ive(self.half, z) / special.ive(self.half - 1, z)
+        first = 1 - a**2 - across * a / z
+        second = -2 * a * first - across * (first / z - a / z**2)
+        f, along, curved = (a - r) / t, (first / t - 1) / t, second / t**3
+        turned = along / r - f / r**2
+        return along * (curved + across * turned), along * curved + across * f / r * turned
 
 
 def _column(x: np.ndarray) -> torch.Tensor:
@@ -143,10 +167,10 @@ def convolution_on_the_line(predict: Any = Distribution.log_density, *, generato
 
     from kss.testing import strategies
 
-    worst = 0.0
+    worst = loosest = 0.0
 
     def test(drawn: tuple[strategies.Case[Distribution], float]) -> None:
-        nonlocal worst
+        nonlocal worst, loosest
         case, h = drawn
         line, x, t = _Line(case.law), float(case.x[0]), case.t
         # The integrand mixes Gaussians of variance th/(t + h) at least. A third of that deviation a step: error exp(-2 (3 pi)^2).
@@ -155,15 +179,19 @@ def convolution_on_the_line(predict: Any = Distribution.log_density, *, generato
         y = np.arange(ends.min() - reach, ends.max() + reach, step)
         logs = line.log_density(y, t) - (x - y) ** 2 / (2 * h) - math.log(2 * math.pi * h) / 2
         expected = float(special.logsumexp(logs)) + math.log(step)
-        # Exponents of this size are rounded.
-        exponent = float(np.ptp(ends) + reach) ** 2 * (1 / t + 1 / h)
-        worst = max(
-            worst, agree(f"log p_(t+h) for h = {h} and {case}", predict(case.law, case.x, t + h), expected, 16 * EPSILON * exponent)
+        # Terms below exp(-40) of the largest do not count, and the largest is at least the sum over the number of nodes: this bounds the
+        # logarithms that are rounded. The nodes are rounded too, like the farthest; the integrand varies on the scale of three steps.
+        exponent = (
+            abs(expected) + math.log(len(y)) + 40 + abs(math.log(step)) + abs(math.log(t * h)) + abs(float(np.log(line.weights).min()))
         )
+        allowed = 16 * EPSILON * (exponent + float(np.abs(y).max()) / step)
+        worst = max(worst, agree(f"log p_(t+h) for h = {h} and {case}", predict(case.law, case.x, t + h), expected, allowed))
+        loosest = max(loosest, allowed)
 
     one_dimensional = st.one_of(strategies.mixtures(1), strategies.datasets(dim=1, most=5).map(Empirical))
     pairs = st.tuples(strategies.cases(one_dimensional, low=-2.0, high=2.0), strategies.variances(-2.0, 2.0))
-    return for_all(pairs, test, generator=generator, examples=25) | {"worst error/allowance": worst}
+    tried = for_all(pairs, test, generator=generator, examples=25)
+    return tried | {"worst error/allowance": worst, "largest allowance": loosest}
 
 
 @check(
@@ -193,6 +221,85 @@ def score_of_the_convolution_on_the_circle(predict: Any = TimeShifted.score, *, 
         allowed = 16 * EPSILON * (81 + (float(r.max()) + 1) ** 2 / t) * math.sqrt(2 / h)
         shifted = TimeShifted(Circle(), h)
         worst = max(worst, agree(f"s_(t+h) at {x}, t = {t}, h = {h}", predict(shifted, torch.from_numpy(x), t), expected, allowed))
+    return {"worst error/allowance": worst}
+
+
+@check(
+    "shift.densities",
+    by="quadrature",
+    mutants={
+        "off by 1e-9": returns(lambda log_density, *_: log_density + 1e-9),
+        "normalized as on the line": instead(lambda law, x, t: law.log_density(x, t) + (law.dim - 1) / 2 * math.log(2 * math.pi)),
+        "t to the power 1/2 for every d": instead(lambda law, x, t: law.log_density(x, t) + (law.dim - 1) / 2 * torch.as_tensor(t).log()),
+        "t of the vector, not of each coordinate": instead(lambda law, x, t: law.log_density(x, t / law.dim)),
+        "the first t for all": instead(lambda law, x, t: law.log_density(x, float(torch.as_tensor(t).reshape(-1)[0]))),
+    },
+)
+def convolution_in_the_plane_and_in_space(predict: Any = Distribution.log_density, *, generator: torch.Generator) -> Numbers:
+    """Random mixtures on the plane against the integral of `G_h(x - y) p_t(y)`; one point in R^3 and R^5, where `p_t = G_t(x - x_1)`."""
+    rng, plane, space = numpy_generator(generator), 0.0, 0.0
+    for _ in range(3):
+        factors = rng.uniform(-1, 1, (3, 2, 2))
+        factors[0, :, 1] = 0  # a singular covariance
+        means, weights = rng.uniform(-2, 2, (3, 2)), rng.uniform(0.2, 1.0, 3)
+        spread = factors @ factors.swapaxes(1, 2)
+        law = GaussianMixture(means, spread, weights)
+        t, h = (float(v) for v in rng.uniform(0.3, 1.0, 2))
+        x = means[1] + rng.uniform(-1.5, 1.5, 2)
+        # As on the circle below: exp(-2 (3 pi)^2) for the step, exp(-50) for the cut, of an integral above exp(-7) of what it can be.
+        step, reach = math.sqrt(t * h / (t + h)) / 3, 10 * math.sqrt(h)
+        offset = np.arange(-reach, reach + step, step)
+        away = np.stack(np.meshgrid(offset, offset, indexing="ij"), -1).reshape(-1, 1, 2)
+        variance = spread + t * np.eye(2)
+        form = np.einsum("nki,kij,nkj->nk", x + away - means, np.linalg.inv(variance), x + away - means)
+        logs = np.log(weights / weights.sum()) - np.log(np.linalg.det(variance)) / 2 - form / 2 - (away**2).sum(-1) / (2 * h)
+        expected = float(special.logsumexp(logs)) + 2 * math.log(step) - 2 * math.log(2 * math.pi) - math.log(h)
+        # Logarithms of terms that count, 60 at most; what is inverted has a condition of 1 + 4/t at most.
+        got = predict(law, torch.from_numpy(x), t + h)
+        plane = max(plane, agree(f"log p_(t+h) at {x}, t = {t}, h = {h}", got, expected, 16 * EPSILON * 60 * (1 + 4 / t)))
+    for dim in (3, 5):
+        point, x, noise = rng.uniform(-2, 2, (1, dim)), rng.uniform(-2, 2, (4, dim)), 10 ** rng.uniform(-2, 2, 4)
+        form, log_norm = ((x - point) ** 2).sum(1) / (2 * noise), dim / 2 * np.log(2 * math.pi * noise)
+        got = predict(Empirical(point), torch.from_numpy(x), torch.from_numpy(noise))
+        space = max(space, agree(f"one point in R^{dim}", got, -form - log_norm, 16 * EPSILON * (form + np.abs(log_norm) + dim)))
+    return {"worst error/allowance, plane": plane, "worst error/allowance, space": space}
+
+
+@check(
+    "shift.densities",
+    by="quadrature",
+    mutants={
+        "off by 1e-9": returns(lambda score, *_: score * (1 + 1e-9)),
+        "not shifted": instead(lambda shifted, x, t: shifted.base.score(x, t)),
+        "h times d/2": instead(lambda shifted, x, t: shifted.base.score(x, t + shifted.shift * x.shape[-1] / 2)),
+        "function of t ignored": instead(
+            lambda shifted, x, t: shifted.base.score(x, t + (0 if callable(shifted.shift) else shifted.shift))
+        ),
+        "function of the first t": instead(
+            lambda shifted, x, t: shifted.base.score(
+                x, t + (float(shifted.shift(torch.as_tensor(t)).reshape(-1)[0]) if callable(shifted.shift) else shifted.shift)
+            )
+        ),
+        "function of the mean t": instead(
+            lambda shifted, x, t: shifted.base.score(
+                x, t + (shifted.shift(torch.as_tensor(t).mean()) if callable(shifted.shift) else shifted.shift)
+            )
+        ),
+    },
+)
+def score_of_one_point_in_space(predict: Any = TimeShifted.score, *, generator: torch.Generator) -> Numbers:
+    """One point in R^3 and R^5, where `s_{t+h} = -(x - x_1)/(t + h)`: h a number, or a function of the t of each place."""
+    rng, worst = numpy_generator(generator), 0.0
+    shifts: dict[str, Any] = {"h = 0.7": 0.7, "h = t/2 + 0.1": lambda t: t / 2 + 0.1}
+    for dim in (3, 5):
+        for name, shift in shifts.items():
+            point, x, t = rng.uniform(-2, 2, (1, dim)), rng.uniform(-2, 2, (4, dim)), 10 ** rng.uniform(-2, 2, 4)
+            shifted = TimeShifted(Empirical(point), shift)
+            for noise in (t, t[:1]):  # a t for each place; a number
+                given = torch.from_numpy(noise) if len(noise) > 1 else float(noise[0])
+                expected = -(x - point) / (noise + (shift(noise) if callable(shift) else shift))[:, None]
+                got = predict(shifted, torch.from_numpy(x), given)
+                worst = max(worst, agree(f"one point in R^{dim}, {name}, t = {noise}", got, expected, 8 * EPSILON * np.abs(expected)))
     return {"worst error/allowance": worst}
 
 
@@ -231,6 +338,7 @@ def _wrapped(offset: np.ndarray, variance: float, length: float) -> np.ndarray:
         "off by 1e-9": returns(lambda mode, *_: mode * (1 + 1e-9)),
         "conjugate": returns(lambda mode, *_: mode.conj()),
         "exp(-xi^2 t)": instead(lambda points, xi, t: time_shift.linear_noise_mode(points, xi, 2 * t)),
+        "two coordinates only": instead(lambda points, xi, t: time_shift.linear_noise_mode(points[:, :2], xi[:2], t)),
         "undamped": instead(lambda points, xi, t: torch.exp(-1j * (points @ xi)).mean()),
         "exp(-|xi| t/2)": instead(
             lambda points, xi, t: torch.exp(-1j * (points @ xi)).mean() * math.exp(-float(torch.linalg.norm(xi)) * t / 2)
@@ -240,29 +348,33 @@ def _wrapped(offset: np.ndarray, variance: float, length: float) -> np.ndarray:
 def smoothed_modes(predict: Any = time_shift.linear_noise_mode, *, generator: torch.Generator) -> Numbers:
     """The mode at t + h against that of the noise at t convolved with the wrapped kernel, all by sums over images on a grid."""
     rng, worst = numpy_generator(generator), 0.0
-    for k in (1, 2):
+    # With n nodes per axis the mode m is mixed with those at n - |m| and beyond, at t and at h. They are damped by
+    # exp(-(2 pi (n - |m|)/L)^2 t/2), at most exp(-45).
+    for axes, nodes, least, modes in (
+        ("nx->x", 96, 0.004, ((1,), (2,), (-1,))),
+        ("nx,ny->xy", 96, 0.004, ((1, 0), (2, 1), (0, 3), (-1, 2))),
+        ("nx,ny,nz->xyz", 24, 0.02, ((0, 0, 1), (1, -1, 1), (2, 1, -1), (0, 1, 2))),
+    ):
+        k = len(modes[0])
         lengths = rng.uniform(1.0, 2.0, k)
         points = rng.uniform(0, 1, (6, k)) * lengths
-        # On 96 points per axis the modes that alias are damped by exp(-(2 pi 48/L)^2 t/2), at most exp(-45).
-        t, h = rng.uniform(0.004, 0.02, 2) * lengths.min() ** 2
-        grids = [length * np.arange(96) / 96 for length in lengths]
+        t, h = rng.uniform(least, 5 * least, 2) * lengths.min() ** 2
+        grids = [length * np.arange(nodes) / nodes for length in lengths]
         factors = [_wrapped(grid - points[:, i : i + 1], t, lengths[i]) for i, grid in enumerate(grids)]
         # By the definition: p_t^N on the grid, divided by the uniform density, convolved along each axis.
-        density = np.einsum("nx->x" if k == 1 else "nx,ny->xy", *factors) / len(points)
+        density = np.einsum(axes, *factors) / len(points)
         noise = density * lengths.prod() - 1
         for i, grid in enumerate(grids):
-            kernel = _wrapped(grid[:, None] - grid, h, lengths[i]) * lengths[i] / 96
+            kernel = _wrapped(grid[:, None] - grid, h, lengths[i]) * lengths[i] / nodes
             noise = np.moveaxis(np.tensordot(kernel, noise, (1, i)), 0, i)
-        for n in ((1, 0), (2, 1), (0, 3), (-1, 2)):
-            xi = 2 * math.pi * np.array(n[:k]) / lengths
-            if not xi.any():
-                continue
+        for n in modes:
+            xi = 2 * math.pi * np.array(n) / lengths
             phase = sum(np.meshgrid(*[x * grid for x, grid in zip(xi, grids, strict=True)], indexing="ij"))
             expected = (noise * np.exp(-1j * phase)).mean()
             mode = complex(predict(torch.from_numpy(points), torch.from_numpy(xi), float(t + h)))
             # A mean of numbers of the size of the noise, which rounds.
             allowed = 32 * EPSILON * float(density.max() * lengths.prod())
-            worst = max(worst, agree(f"mode {n[:k]}", [mode.real, mode.imag], [expected.real, expected.imag], allowed))
+            worst = max(worst, agree(f"mode {n}", [mode.real, mode.imag], [expected.real, expected.imag], allowed))
     return {"worst error/allowance": worst}
 
 
@@ -309,7 +421,7 @@ def one_data_point_and_a_log_linear_law(predict: Any = time_shift.compensating_p
         a, (y, x) = rng.uniform(-1, 1, 2), rng.uniform(-1.5, 1.5, (2, 2))
         t, h = rng.uniform(0.3, 0.6, 2)
         expected = weight @ _influence(x + math.sqrt(h) * u, y, a, t) / weight.sum()
-        got = _influence(predict(x, a, h), y, a, t + h)
+        got = _influence(predict(x, a, h)[None], y, a, t + h)[0]
         # In u the integrand is a Gaussian of precision 1 + h/t, at most 3, centered within 3.1: the nodes, 1/8 apart up to 9, miss
         # exp(-34) of it, and their rule errs by exp(-2 (8 pi)^2/3).
         worst = max(worst, agree(f"noise at {x}", got, expected, 1e-12 * (1 + expected)))
@@ -326,11 +438,13 @@ $$P_x\big[K_h * (s_t^N - s_t)\big](x) \approx P_x\big[s_{t+h}^N - s_{t+h}\big](x
 On the circle of radius $R$ with a uniform law: as $N \to \infty$ the root mean square over data sets of the difference, divided by
 that of the right side, tends to a limit that is $O(h/R^2)$ as $t + h \to 0$ with $t/h$ fixed, and below
 $0.6\,h/R^2$ for $h \le 0.04 R^2$, $t/h = 1$ or $0.1$.
-At $N = 1000$, $t = h = 0.01 R^2$, with probability at least 0.95 it is below 0.1, and the correlation along the circle above 0.995.""",
+At $N = 1000$, $t = h = 0.01 R^2$, the difference for a single data set is below 0.1 of the right side in root mean square along the circle,
+and their correlation above 0.995, with probability at least 0.999.""",
     source="derived here; the approximation is that of arXiv 2505.22841, read as a statement on the noise",
     regime=r"""Data i.i.d. from $p_M$ on a closed manifold; CLT regime at $t$ itself, $N p_M t^{k/2} \gg 1$; $t + h \ll$ reach$^2$;
 $p_M$ slowly varying, $h\,|P\nabla\log p_M| \ll \sqrt{t+h}$ (else the noise is displaced); tangential components, $x$ on $M$.
-What is claimed are the numbers on the circle with a uniform law; for other manifolds the approximation is heuristic. For $h$ near
+What is claimed are the numbers on the circle with a uniform law; for other manifolds the approximation is heuristic. The limit is
+computed, the last sentence simulated: 160 data sets without a miss establish a probability of 0.97 at 99 % confidence. For $h$ near
 $R^2$ it fails: at $h = R^2/2$, $t = 0.01R^2$ the limit is 0.29.""",
     uses=("shift.noise_spectral", "shift.noise_displaced"),
     chapter=CHAPTER,
@@ -400,7 +514,7 @@ def noise_mode_by_mode_on_the_circle(predict: Any = TimeShifted.score, *, genera
     return numbers | {"difference at h = 0.5, t = 0.01": outside}
 
 
-_N, _T, _H, _DATA_SETS, _PLACES = 1000, 0.01, 0.01, 40, 32
+_N, _T, _H, _DATA_SETS, _PLACES = 1000, 0.01, 0.01, 160, 32
 _ANGLES = 2 * math.pi * np.arange(_PLACES) / _PLACES
 _WHERE = np.stack((np.cos(_ANGLES), np.sin(_ANGLES)), -1)
 _TANGENT = np.stack((-np.sin(_ANGLES), np.cos(_ANGLES)), -1)
@@ -416,24 +530,29 @@ def _noisy_circles(*, generator: torch.Generator) -> tuple[list[torch.Tensor], n
     offset = np.stack(np.meshgrid(axis, axis, indexing="ij"), -1).reshape(-1, 2)
     offset = offset[(offset**2).sum(1) <= 25 * _H]
     weight = np.exp(-(offset**2).sum(1) / (2 * _H))
-    nodes = (_WHERE[:, None] + offset).reshape(-1, 2)
+    nodes = _WHERE[:, None] + offset
     exact = _sphere_field(nodes, _T)
+    # |x_i| = 1, and so the weights of the data are exp(y.x_i/t) up to a factor: exp(-|y|/t), to stay below one.
+    slopes = np.concatenate((nodes, -np.linalg.norm(nodes, axis=-1, keepdims=True)), -1) / _T
+    likelihood = np.empty((len(offset), _N))
     data, smoothed = [], []
     for _ in range(_DATA_SETS):
         angle = rng.uniform(0, 2 * math.pi, _N)
-        points = np.stack((np.cos(angle), np.sin(angle)), -1)
-        exponent = nodes @ points.T / _T  # all norms are one
-        exponent = np.exp(exponent - exponent.max(1, keepdims=True))
-        score = (exponent @ points / exponent.sum(1, keepdims=True) - nodes) / _T
-        noise = (score - exact).reshape(_PLACES, -1, 2)
+        points = np.stack((np.cos(angle), np.sin(angle), np.ones(_N)))
+        sums = []
+        for slope in slopes:
+            np.exp(np.matmul(slope, points, out=likelihood), out=likelihood)
+            sums.append(likelihood @ points.T)
+        mean = np.array(sums)
+        noise = (mean[..., :2] / mean[..., 2:] - nodes) / _T - exact
         smoothed.append(np.einsum("pvd,v,pd->p", noise, weight / weight.sum(), _TANGENT))
-        data.append(torch.from_numpy(points))
+        data.append(torch.from_numpy(points[:2].T.copy()))
     return data, np.array(smoothed)
 
 
 def _sphere_field(y: np.ndarray, t: float) -> np.ndarray:
     r = np.linalg.norm(y, axis=-1)
-    return _Sphere(2).score(r, t)[:, None] * y / r[:, None]
+    return (_Sphere(2).score(r, t) / r)[..., None] * y
 
 
 @check(
@@ -441,16 +560,18 @@ def _sphere_field(y: np.ndarray, t: float) -> np.ndarray:
     by="statistics",
     lane="full",
     alpha=1e-8,
-    detects="data sets that miss one of the two bounds, if they are 58 % of all, with probability 0.999; 5 % are tolerated",
+    detects="""data sets that miss one of the two bounds, if they are 11 % of all, with probability 0.999; 0.1 % are tolerated.
+Not a wrong score that stays within the bounds, 5 % too large or at 0.95 h: the check of the modes finds those""",
     mutants={
-        "score a fifth too large": returns(lambda score, *_: 1.2 * score),
+        "score an eighth too large": returns(lambda score, *_: 1.125 * score),
+        "shifted by 0.8 h": instead(lambda shifted, x, t: shifted.base.score(x, t + 0.8 * shifted.shift)),
         "noise not shifted": instead(lambda shifted, x, t: shifted.base.score(x, t)),
         "standard deviations added": instead(lambda shifted, x, t: shifted.base.score(x, (t**0.5 + shifted.shift**0.5) ** 2)),
         "shifted by h/2": instead(lambda shifted, x, t: shifted.base.score(x, t + shifted.shift / 2)),
     },
 )
 def noise_of_random_data_on_the_circle(predict: Any = TimeShifted.score, *, generator: torch.Generator) -> Numbers:
-    """40 data sets of 1000 points: how many miss a difference of 0.1 or a correlation of 0.995? An exact binomial test."""
+    """160 data sets of 1000 points: how many miss a difference of 0.1 or a correlation of 0.995? An exact binomial test of 0.001."""
     data, smoothed = _noisy_circles(generator=generator)
     places, failures, differences, correlations = torch.from_numpy(_WHERE), 0, [], []
     for points, noise in zip(data, smoothed, strict=True):
@@ -459,12 +580,15 @@ def noise_of_random_data_on_the_circle(predict: Any = TimeShifted.score, *, gene
         differences.append(float(np.linalg.norm(noise - shifted) / np.linalg.norm(shifted)))
         correlations.append(float(noise @ shifted / (np.linalg.norm(noise) * np.linalg.norm(shifted))))
         failures += not (differences[-1] <= 0.1 and correlations[-1] >= 0.995)
-    verdict = binomial_test(failures, _DATA_SETS, 0.05, alpha=1e-8)
+    verdict = binomial_test(failures, _DATA_SETS, 0.001, alpha=1e-8)
     require(not verdict.rejected, f"{failures} of {_DATA_SETS} data sets miss the bounds, p-value {verdict.p_value:.3g}")
     return {
         "data sets that miss": failures,
         "median difference": float(np.median(differences)),
+        "largest difference": max(differences),
         "median correlation": float(np.median(correlations)),
+        "least correlation": min(correlations),
+        "probability of no miss, at least, with 99 % confidence": float(stats.beta.ppf(0.01, _DATA_SETS - failures, failures + 1)),
         "p_value": verdict.p_value,
         "detects": verdict.detects,
     }
@@ -483,7 +607,7 @@ $s_t^N = -(x - x_1)/t$ is linear, so $K_h * s_t^N = s_t^N$ for every $h$, while 
 and so are the normal components, off the manifold, of every data set on a linear one, whatever $N$ is. What is true: the
 same sentence for densities; for the noise $s_t^N - s_t$, along the manifold, in the CLT regime; and to
 first order at the points where $(\nabla s_t)s_t = \tfrac12\nabla|s_t|^2$ vanishes.""",
-    uses=("shift.first_order", "mollified.gaussian", "mollified.linear_manifold"),
+    uses=("shift.densities", "shift.noise", "shift.first_order", "mollified.gaussian", "mollified.linear_manifold"),
     chapter=CHAPTER,
     verdict="refuted as stated",
 )
@@ -499,29 +623,38 @@ first order at the points where $(\nabla s_t)s_t = \tfrac12\nabla|s_t|^2$ vanish
         "half-way": returns(
             lambda score, smoothed, x, t: (score + TimeShifted(smoothed.base, float(smoothed.kernel.bandwidth)).score(x, t)) / 2
         ),
-        "a kernel density estimate": instead(lambda smoothed, x, t: smoothed.base.score(x, t + float(smoothed.kernel.bandwidth))),
+        "the score at t + h/2": instead(lambda smoothed, x, t: smoothed.base.score(x, t + float(smoothed.kernel.bandwidth) / 2)),
+        "no t below 0.03": instead(lambda smoothed, x, t: smoothed.score(x, max(t, 0.03))),
+        "no t above 10": instead(lambda smoothed, x, t: smoothed.score(x, min(t, 10.0))),
         "denoiser for score": instead(lambda smoothed, x, t: smoothed.denoise(x, t)),
     },
 )
 def linear_scores_are_not_shifted(predict: Any = Mollified.score, *, generator: torch.Generator) -> Numbers:
-    """One data point, a normal law, the normal component of data on a line: each is `-offset/variance`, not `-offset/(variance + h)`."""
-    rng, t, h, gaps = numpy_generator(generator), 0.3, 0.2, {}
-    x = rng.uniform(1.0, 2.0, (5, 2)) * rng.choice((-1, 1), (5, 2))
-    data = np.stack((rng.uniform(-1, 1, 7), np.zeros(7)), -1)
-    cases = {
-        "one data point": (Empirical([[0.5, -0.5]]), x - [0.5, -0.5], t, [0, 1]),
-        "normal law": (Gaussian([0.5, -0.5], 0.4), x - [0.5, -0.5], 0.4 + t, [0, 1]),
-        "data on a line": (Empirical(data), x, t, [1]),
-    }
-    for name, (law, offset, variance, components) in cases.items():
-        smoothed = np.asarray(predict(Mollified(law, GaussianKernel(h)), torch.from_numpy(x), t))[:, components]
-        expected, shifted = -offset[:, components] / variance, -offset[:, components] / (variance + h)
-        # The nodes lie symmetrically, their mean is zero to rounding; terms as large as the farthest node, 7.5 sqrt(h), are summed.
-        agree(name, smoothed, expected, 64 * EPSILON * (3 + 7.5 * math.sqrt(h)) / t)
-        gap = float(np.abs(smoothed / shifted - 1).min())
-        # h/variance of it, no less: an error of the size of the thing itself, not a remainder.
-        require(gap > 0.9 * h / variance, f"{name}: the smoothed score is within {gap:.3g} of that at t + h")
-        gaps[f"relative gap, {name}"] = gap
+    """One data point, a normal law, the normal component of data on a line: each is `-offset/variance`, not `-offset/(variance + h)`.
+
+    On the scales 1/1000, 1 and 1000: t and h from 1e-7 to 1e6.
+    """
+    rng, gaps = numpy_generator(generator), Numbers()
+    for scale in (1e-3, 1.0, 1e3):
+        t, h = 0.3 * scale**2, 0.2 * scale**2
+        x = scale * rng.uniform(1.0, 2.0, (5, 2)) * rng.choice((-1, 1), (5, 2))
+        data = np.stack((scale * rng.uniform(-1, 1, 7), np.zeros(7)), -1)
+        point, spread = scale * np.array([0.5, -0.5]), 0.4 * scale**2
+        cases = {
+            "one data point": (Empirical(point[None]), x - point, t, [0, 1]),
+            "normal law": (Gaussian(point, spread), x - point, spread + t, [0, 1]),
+            "data on a line": (Empirical(data), x, t, [1]),
+        }
+        for name, (law, offset, variance, components) in cases.items():
+            case = f"{name}, t = {t:.2g}, h = {h:.2g}"
+            smoothed = np.asarray(predict(Mollified(law, GaussianKernel(h)), torch.from_numpy(x), t))[:, components]
+            expected, shifted = -offset[:, components] / variance, -offset[:, components] / (variance + h)
+            # The nodes lie symmetrically, their mean is zero to rounding; terms as large as the farthest node, 7.5 sqrt(h), are summed.
+            agree(case, smoothed, expected, 64 * EPSILON * (3 * scale + 7.5 * math.sqrt(h)) / t)
+            gap = float(np.abs(smoothed / shifted - 1).min())
+            # h/variance of it, no less: an error of the size of the thing itself, not a remainder.
+            require(gap > 0.9 * h / variance, f"{case}: the smoothed score is within {gap:.3g} of that at t + h")
+            gaps[f"relative gap, {name}"] = min(gap, gaps.get(f"relative gap, {name}", gap))
     return gaps
 
 
@@ -755,14 +888,20 @@ def normal_laws_are_exact(predict: Any = time_shift.compensating_point, *, gener
     by="rate",
     mutants={
         "off by h/1000": returns(lambda score, base, x, t, h, along=None: score + 1e-3 * h),
+        "off by h^2/100": returns(lambda score, base, x, t, h, along=None: score + 1e-2 * h**2),
         "the other sign": instead(lambda base, x, t, h, along=None: base.score(x + h * base.score(x, t), t + h)),
         "not moved": instead(lambda base, x, t, h, along=None: base.score(x, t + h)),
         "moved at time t": instead(lambda base, x, t, h, along=None: base.score(x - h * base.score(x, t), t)),
         "half the way": instead(lambda base, x, t, h, along=None: base.score(x - h / 2 * base.score(x, t), t + h)),
+        "velocity at t + h": instead(lambda base, x, t, h, along=None: base.score(x - h * base.score(x, t + h), t + h)),
+        "velocity of the arrival": instead(
+            lambda base, x, t, h, along=None: base.score(x - h * base.score(x - h * base.score(x, t + h), t + h), t + h)
+        ),
+        "backward step, x - h s/(1 + h)": instead(lambda base, x, t, h, along=None: base.score(x - h / (1 + h) * base.score(x, t), t + h)),
     },
 )
-def explicit_version_is_of_second_order(predict: Any = time_shift.moved_score, *, generator: torch.Generator) -> Numbers:
-    """The error falls like h^2 for a random mixture on the line and for the circle; the smoothed score by quadrature."""
+def explicit_version_and_its_gap(predict: Any = time_shift.moved_score, *, generator: torch.Generator) -> Numbers:
+    """Less the gap, the error falls like h^3 for a random mixture on the line and for the circle; no error for normal laws."""
     return _orders_of_moved_scores(predict, generator, implicit=False)
 
 
@@ -771,28 +910,45 @@ def explicit_version_is_of_second_order(predict: Any = time_shift.moved_score, *
     by="rate",
     mutants={
         "off by h/1000": returns(lambda score, base, x, t, h, along=None: score + 1e-3 * h),
+        "off by h^2/100": returns(lambda score, base, x, t, h, along=None: score + 1e-2 * h**2),
         "the other sign": instead(lambda base, x, t, h, along: base.score(x + h * along(x, t), t + h)),
         "not moved": instead(lambda base, x, t, h, along: base.score(x, t + h)),
         "explicit": instead(lambda base, x, t, h, along: time_shift.moved_score(base, x, t, h)),
+        "velocity at t + h": instead(lambda base, x, t, h, along: base.score(x - h * along(x, t + h), t + h)),
+        "velocity of the arrival": instead(lambda base, x, t, h, along: base.score(x - h * along(x - h * along(x, t), t), t + h)),
+        "smoothed twice": instead(
+            lambda base, x, t, h, along: base.score(x - h * (along(x + h**0.5, t) + along(x - h**0.5, t)) / 2, t + h)
+        ),
     },
 )
-def implicit_version_is_of_second_order_and_survives_curvature(
-    predict: Any = time_shift.moved_score, *, generator: torch.Generator
-) -> Numbers:
-    """Order 2 on the line and on the circle; on circle and sphere, at x on M, a relative error below k h, from t = h/100 to t = 10 h."""
+def implicit_version_and_its_gap_and_curvature(predict: Any = time_shift.moved_score, *, generator: torch.Generator) -> Numbers:
+    """Order 3 as for the explicit version; on circle and sphere, at x on M, a relative error below k h, from t = h/100 to t = 10 h."""
     numbers, worst = _orders_of_moved_scores(predict, generator, implicit=True), 0.0
     place = np.array([1.0])
     for k in (1, 2):
+        sphere = _Sphere(k + 1)
         for ratio in (0.01, 0.1, 1.0, 10.0):
             for h in (0.04, 0.01, 0.0025):
                 t = ratio * h
                 if t + h > 0.05:
                     continue
-                sigma = _Sphere(k + 1).smoothed_score(place, t, h)
-                field = _on_axis(sigma, k + 1)
-                got = predict(Sphere(k), _on_axis(place, k + 1), t, h, along=lambda x, t, field=field: field)
-                worst = max(worst, agree(f"on S^{k}, t = {t}, h = {h}", got[0, 0], sigma[0], k * h * abs(sigma[0])))
+                sigma = sphere.smoothed_score(place, t, h)[0]
+                got = predict(Sphere(k), _on_axis(place, k + 1), t, h, along=_smoothed(sphere, h))
+                worst = max(worst, agree(f"on S^{k}, t = {t}, h = {h}", got[0, 0], sigma, k * h * abs(sigma)))
     return numbers | {"largest relative error/(k h)": worst}
+
+
+def _smoothed(reference: _Line | _Sphere, h: float) -> Any:
+    """`(x, t) -> K_h * s_t(x)`, at every x and t: odd in |x| for the sphere, and along x."""
+
+    def along(x: torch.Tensor, t: float) -> torch.Tensor:
+        place = x.numpy()
+        if isinstance(reference, _Line):
+            return _column(reference.smoothed_score(place[:, 0], float(t), h))
+        radius = np.linalg.norm(place, axis=-1)
+        return torch.from_numpy((reference.smoothed_score(radius, float(t), h) / radius)[:, None] * place)
+
+    return along
 
 
 def _orders_of_moved_scores(predict: Any, generator: torch.Generator, *, implicit: bool) -> Numbers:
@@ -800,13 +956,32 @@ def _orders_of_moved_scores(predict: Any, generator: torch.Generator, *, implici
     sizes: dict[str, list[float]] = {"line": [], "circle": []}
     cases: tuple[Any, ...] = (("line", law, _Line(law), x, 1, t, t / 64), ("circle", Circle(), _Sphere(2), _RADII, 2, 0.3, 0.01))
     for name, base, reference, places, dim, now, largest in cases:
+        stretching, contraction = reference.products(places, now)
         for h in largest * _HALVINGS:
-            smoothed = reference.smoothed_score(places, now, h)
-            field = _on_axis(smoothed, dim)
-            along = (lambda x, t, field=field: field) if implicit else None
-            got = predict(base, _on_axis(places, dim), now, float(h), along=along)
-            sizes[name].append(float(np.linalg.norm(np.asarray(got)[:, 0] - smoothed)))
-    return {f"order, {name}": _order(f"error on the {name}", values, 2) for name, values in sizes.items()}
+            got = predict(base, _on_axis(places, dim), now, float(h), along=_smoothed(reference, h) if implicit else None)
+            gap = time_shift.implicit_gap(contraction, h) if implicit else time_shift.explicit_gap(stretching, contraction, h)
+            sizes[name].append(float(np.linalg.norm(reference.smoothed_score(places, now, h) - np.asarray(got)[:, 0] - gap)))
+    orders = {f"order, {name}": _order(f"error less gap on the {name}", values, 3) for name, values in sizes.items()}
+    return orders | {"normal laws, worst error/allowance": _normal_laws_moved(predict, generator, implicit=implicit)}
+
+
+def _normal_laws_moved(predict: Any, generator: torch.Generator, *, implicit: bool) -> float:
+    """A normal law in R^3, on a plane of it: its score is linear, so smoothed as it is, and is found at the moved point for every h."""
+    rng, worst = numpy_generator(generator), 0.0
+    for h in (0.0, 0.01, 1.0, 10.0):
+        factor, mean, x = rng.uniform(-1, 1, (3, 2)), rng.uniform(-1, 1, 3), rng.uniform(-2, 2, (5, 3))
+        t = float(rng.uniform(0.3, 1.0))
+        precision = np.linalg.inv(factor @ factor.T + t * np.eye(3))
+
+        def along(x: torch.Tensor, t: float, mean: np.ndarray = mean, factor: np.ndarray = factor) -> torch.Tensor:
+            return torch.from_numpy(-np.linalg.solve(factor @ factor.T + t * np.eye(3), (x.numpy() - mean).T).T)
+
+        got = predict(Gaussian(mean, factor @ factor.T), torch.from_numpy(x), t, h, along=along if implicit else None)
+        # Two systems are solved one after the other, the first of condition at most 1 + 6/t and the second no worse.
+        expected = -(x - mean) @ precision
+        size = np.linalg.norm(x - mean, axis=1, keepdims=True) / t
+        worst = max(worst, agree(f"normal law, t = {t}, h = {h}", got, expected, 64 * EPSILON * (1 + 6 / t) * size))
+    return worst
 
 
 claim(

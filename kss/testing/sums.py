@@ -1,7 +1,8 @@
 r"""Averages over a kernel by plain sums: references for smoothed scores that share no code with `kss`.
 
-`log p_t^N` has branch points at a distance `pi t/D` from the real line, with D the diameter of the data. A sum with step e in the standard
-variable, for a kernel of variance h, therefore errs by about `exp(-2 pi^2 t/(D e sqrt h))`, and `resolved` says which h that keeps below 1e-14.
+`log p_t^N` has branch points at a distance `pi t/D` from the real line, with D the diameter of the data. A sum with step e in the
+standard variable, for a kernel of variance h, therefore errs by about `exp(-2 pi^2 t/(D e sqrt h))`, and `resolved` says which h keeps
+that below 1e-14.
 """
 
 import math
@@ -20,7 +21,7 @@ def log_density(points: Float[np.ndarray, "N d"], x: np.ndarray, t: float) -> np
     """`log p_t^N` of data at x (..., d), which may be complex; without the powers of 2 pi t and N."""
     exponent = -((x[..., None, :] - points) ** 2).sum(-1) / (2 * t)
     most = exponent.real.max(-1, keepdims=True)
-    return np.log(np.exp(exponent - most).sum(-1)) + most[..., 0]
+    return np.asarray(np.log(np.exp(exponent - most).sum(-1)) + most[..., 0])
 
 
 def gaussian_nodes(dim: int, h: float, count: int, reach: float = REACH) -> tuple[np.ndarray, np.ndarray]:
