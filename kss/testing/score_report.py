@@ -79,6 +79,8 @@ class ScoreReport:
         for result in self.results:
             lines.append(f"{result.outcome:<16} {result.name:<11} {result.numbers}".rstrip())
             lines += [f"    {line}" for line in result.message.splitlines()]
+            if result.outcome == "passed" and result.power:
+                lines.append(f"    would find: {result.power}")
         return "\n".join([*lines, self.summary])
 
     __repr__ = __str__

@@ -342,3 +342,17 @@ def test_the_lines_of_the_readme_run():
     scope: dict = {}
     exec(block, scope)
     assert scope["report"].ok
+
+
+def test_a_field_that_is_zero_is_the_score_of_nothing():
+    report = check_score(lambda x, t: 0 * x, dim=2)
+    assert report["interface"].outcome == "failed"
+    assert "0 at every point" in report["interface"].message
+    # At a critical point that the caller names it may be 0.
+    assert check_score(lambda x, t: -x, dim=2, points=torch.zeros(1, 2), times=(0.1,))["interface"].outcome == "passed"
+
+
+def test_rounding_so_coarse_that_passing_means_nothing_is_said():
+    report = check_score(lambda x, t: (-x / (1 + t)).bfloat16().to(x.dtype), dim=2, times=(0.1,))
+    assert report["burgers"].outcome == "not run"
+    assert "too noisy" in report["burgers"].message
