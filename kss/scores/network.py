@@ -285,7 +285,7 @@ def from_denoiser(
 
     Arguments: `model(y, c)`, a torch module or function that maps noisy inputs y (n, d) and labels c (n,) to predictions of the
     shape of y (wrap one that takes or returns more, `lambda y, c: model(y, c, classes).sample`); `schedule` and `prediction`, its
-    convention; `shape`, if the network expects images: the points (..., d) are then handed over as (n, *shape), `d = prod(shape)`;
+    convention; `shape`, if the network expects images: the points (..., d) are then handed over as `(n, *shape)`, `d = prod(shape)`;
     `dtype`, that of the network's arithmetic: by default that of its parameters, or of `x` where it has none.
 
     The result has `score(x, t)` and `denoise(x, t)`. All but the network is float64, and the result has the dtype that `x` and
