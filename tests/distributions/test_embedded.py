@@ -11,6 +11,8 @@ from ball_sphere import exact
 from kss.distributions import Circle, Embedded, Empirical, FlatTorus, Gaussian, Manifold, Sphere
 from kss.theory.heat import burgers_residual
 
+pytestmark = pytest.mark.slow  # the core, which `make quick` tests, has the sphere
+
 RNG = np.random.default_rng(1)
 SQUARE = np.linalg.qr(RNG.standard_normal((5, 5)))[0]
 ROTATIONS = {"axes": None, "square": SQUARE, "columns": SQUARE[:, :3], "permutation": np.eye(5)[:, [3, 1, 4, 0, 2]]}
