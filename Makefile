@@ -28,8 +28,9 @@ test: $(STAMP) ## lint, types, tests, and the whole ledger with its mutants
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 quick: $(STAMP) ## the deterministic lane of the ledger and the tests of the core, under a minute
-	$(BIN)/python -m kss verify --quick
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow" tests/distributions tests/engine tests/theory tests/test_dynamics.py
+	@$(BIN)/python -m kss verify --quick & ledger=$$!; \
+	$(BIN)/python -m pytest -n 1 -m "not slow" tests/distributions tests/engine tests/theory tests/test_dynamics.py; tests=$$?; \
+	wait $$ledger && exit $$tests
 
 deep: $(STAMP) ## random seeds, ten times the search, and mutation testing of kss/theory
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[deep]'

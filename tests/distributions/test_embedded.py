@@ -11,7 +11,7 @@ from ball_sphere import exact
 from kss.distributions import Circle, Embedded, Empirical, FlatTorus, Gaussian, Manifold, Sphere
 from kss.theory.heat import burgers_residual
 
-pytestmark = pytest.mark.slow  # the core, which `make quick` tests, has the sphere
+pytestmark = pytest.mark.slow  # the core, which `make quick` tests, has the circle
 
 RNG = np.random.default_rng(1)
 SQUARE = np.linalg.qr(RNG.standard_normal((5, 5)))[0]

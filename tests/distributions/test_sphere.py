@@ -14,6 +14,8 @@ from kss.distributions import Circle, Manifold, Sphere
 from kss.distributions.sphere import CHUNK, _von_mises, von_mises
 from kss.theory.heat import burgers_residual
 
+pytestmark = pytest.mark.slow  # the core, which `make quick` tests, has the circle
+
 EPSILON = sys.float_info.epsilon
 DIMENSIONS = [1, 2, 3, 5, 8, 64]
 every_dimension = pytest.mark.parametrize("k", DIMENSIONS)

@@ -15,7 +15,7 @@ from kss.distributions import Manifold, SwissRoll
 from kss.distributions.swiss_roll import CHUNK, _pieces, _segment
 from kss.theory.heat import burgers_residual
 
-pytestmark = pytest.mark.slow  # the core, which `make quick` tests, has the sphere
+pytestmark = pytest.mark.slow  # the core, which `make quick` tests, has the circle
 
 EPSILON = sys.float_info.epsilon
 CURVE, SHEET = SwissRoll(), SwissRoll(2)

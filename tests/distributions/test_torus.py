@@ -11,7 +11,7 @@ from ball_sphere import exact
 from kss.distributions import Circle, FlatTorus, Manifold
 from kss.theory.heat import burgers_residual
 
-pytestmark = pytest.mark.slow  # the core, which `make quick` tests, has the sphere
+pytestmark = pytest.mark.slow  # the core, which `make quick` tests, has the circle
 
 LAWS = [(1, 2.0), (2, [1.0, 0.25]), (3, [0.5, 1.0, 3.0])]
 every_law = pytest.mark.parametrize(("k", "radius"), LAWS)
