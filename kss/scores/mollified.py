@@ -27,7 +27,7 @@ from torch import Tensor
 
 from kss._validation import ArrayLike, as_count, as_positive, as_query, as_tensor, reject
 from kss.distributions.base import Distribution
-from kss.kernels import FEWEST, GRID_DIM, REPLICATES, Kernel, Rule
+from kss.kernels import FEWEST, GRID_DIM, REPLICATES, Kernel
 from kss.scores.protocol import Score, score_function
 
 BLOCK = 2**21
@@ -168,55 +168,57 @@ class Mollified:
         rows = torch.arange(len(time), device=time.device)
         mean = change = parts = error = tilted = None
         for rule in rules:
-            means, tilts, size = self._apply(rule, time, rows, integrand)
-            unsettled = torch.zeros_like(size)
+            weights = rule.weights.unsqueeze(0)
+            if on_grid:
+                tilt = rule.nodes[0] @ torch.linspace(1.0, 0.5, dim, dtype=torch.float64)
+                weights = torch.stack((rule.weights, rule.weights * tilt))
+            means, size = self._apply(rule.nodes, weights, time, rows, integrand)
+            rounding = ROUNDING * size
             if on_grid:  # a new rule replaces the one before
-                new = means[0]
+                new, tilts = means[0, 0], means[1, 0].detach()
                 last = torch.full_like(size, torch.inf) if mean is None else (new - mean[rows]).detach().norm(dim=-1)
                 estimate = GRID_SAFETY * (last if change is None else torch.maximum(last, GRID_MEMORY * change[rows]))
                 change = last if change is None else change.index_copy(0, rows, last)
+                # By symmetry the mean can be exact on every grid, at the middle between two data for instance, while its derivative is
+                # not. That along g depends on the mean of f u.g, which has to settle as well.
                 unsettled = last if tilted is None else GRID_SAFETY * (tilts - tilted[rows]).norm(dim=-1)
                 tilted = tilts if tilted is None else tilted.index_copy(0, rows, tilts)
+                settled = unsettled <= accuracy * (torch.ones_like(size) if absolute else tilts.norm(dim=-1)) + rounding
             else:  # a new piece of the sequences is as long as all pieces before
-                parts = means if parts is None else parts.index_copy(1, rows, (parts[:, rows] + means) / 2)
+                parts = means[0] if parts is None else parts.index_copy(1, rows, (parts[:, rows] + means[0]) / 2)
                 new = parts[:, rows].mean(0)
                 estimate = SPREAD * (parts[:, rows] - new).detach().square().sum((0, 2)).sqrt()
-            rounding = ROUNDING * size
+                settled = torch.ones_like(size, dtype=torch.bool)
             target = accuracy * (torch.ones_like(size) if absolute else new.detach().norm(dim=-1))
             mean = new if mean is None else mean.index_copy(0, rows, new)
             known = (torch.maximum(estimate, UNSEEN * target) + rounding).nan_to_num(nan=torch.inf)
             error = known if error is None else error.index_copy(0, rows, known)
-            enough = torch.maximum(target, accuracy * tilts.norm(dim=-1)) + rounding
-            rows = rows[(estimate > target + rounding) | (unsettled > enough)]
+            rows = rows[(estimate > target + rounding) | ~settled]
             if len(rows) == 0:
                 break
         assert mean is not None
         assert error is not None
         return Averaged(mean, error)
 
-    def _apply(self, rule: Rule, time: Tensor, rows: Tensor, integrand: Integrand) -> tuple[Tensor, Tensor, Tensor]:
-        """Means of the integrand f over each replicate (replicates, rows, v), of `f u.g` (rows, v), and the mean size of the terms (rows,).
-
-        The second, g a fixed direction, is what the derivative along g depends on. By symmetry the mean itself can be exact on every
-        grid, at the middle between two data for instance, while its derivative is not.
-        """
-        nodes, weights = rule.nodes.to(time.device), rule.weights.to(time.device)
+    def _apply(
+        self, nodes: Float[Tensor, "r m d"], weights: Float[Tensor, "k m"], time: Tensor, rows: Tensor, integrand: Integrand
+    ) -> tuple[Tensor, Tensor]:
+        """Sums of the integrand over each replicate, by each of the weights (k, r, n, v), and the mean size of its values (n,)."""
+        nodes, weights = nodes.to(time.device), weights.to(time.device)
         together = max(1, BLOCK // nodes[0].numel())  # replicates in one call
         step = max(1, BLOCK // nodes[:together].numel())
-        tilt = weights * (nodes[0] @ torch.linspace(1.0, 0.5, nodes.shape[-1], dtype=torch.float64, device=time.device))
-        means, tilts, sizes = [], [], []
+        columns, sizes = [], []
         for which in rows.split(step):
-            columns = []
+            pieces = []
             size = torch.zeros(len(which), dtype=torch.float64, device=time.device)
             for replicates in nodes.split(together):
                 offset = self.kernel.stretch(replicates.flatten(0, 1), time[which])
                 values = integrand(offset, which).unflatten(1, replicates.shape[:2])
-                columns.append(torch.einsum("nrmv,m->rnv", values, weights))
-                size = size + torch.einsum("nrm,m->n", values.detach().norm(dim=-1), weights) / len(nodes)
-            tilts.append(torch.einsum("nmv,m->nv", values[:, 0].detach(), tilt))
-            means.append(torch.cat(columns))
+                pieces.append(torch.einsum("nrmv,km->krnv", values, weights))
+                size = size + torch.einsum("nrm,m->n", values.detach().norm(dim=-1), weights[0]) / len(nodes)
+            columns.append(torch.cat(pieces, 1))
             sizes.append(size)
-        return torch.cat(means, 1), torch.cat(tilts), torch.cat(sizes)
+        return torch.cat(columns, 2), torch.cat(sizes)
 
 
 def _kind(value: object) -> str:
