@@ -3,7 +3,7 @@
 `get(id)` is a claim's data; `verify(id)` runs its checks with their mutants, here and now.
 """
 
-from kss.claims import empirical_score, mollified, mollified_bias, scores_and_heat, time_shift  # noqa: F401 - importing a chapter's module enters its claims
+from kss.claims import empirical_score, mollified, mollified_bias, scores_and_heat, time_shift, time_shift_scores  # noqa: F401 - importing a chapter's module enters its claims
 from kss.claims.registry import LEDGER, Check, CheckFailed, Claim, Lane
 from kss.claims.report import Report, VerificationFailed
 from kss.claims.runner import run, select_checks

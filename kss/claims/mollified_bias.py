@@ -225,14 +225,14 @@ def bias_on_spheres(predict: Any = mollification.normal_bias, *, generator: torc
         for total in (1.6e-2, 4e-3, 1e-3):
             t = total * radius**2 / (1 + ratio)
             h = ratio * t
-            bias = sums.smoothed_radial_score(k, radius, radius, t, h) - sums.radial_score(k, radius, radius, t)
+            bias = sums.Sphere(k, radius).smoothed_score(radius, t, h) - sums.Sphere(k, radius).score(radius, t)
             predicted = float(predict(-k / radius, h, t))
             # The next terms: 3(2 - k)/4 h/R^2 (appendix of the chapter) and a multiple of t/R^2 below k.
             worst = max(
                 worst, agree(f"bias for k = {k}, R = {radius}, t = {t:.3g}, h = {h:.3g}", bias, predicted, 2 * total * abs(predicted))
             )
     t, h = 1e-2, 1e-3
-    numbers["circle, t = 0.01, h = 0.001"] = sums.smoothed_radial_score(1, 1.0, 1.0, t, h) - sums.radial_score(1, 1.0, 1.0, t)
+    numbers["circle, t = 0.01, h = 0.001"] = sums.Sphere(1, 1.0).smoothed_score(1.0, t, h) - sums.Sphere(1, 1.0).score(1.0, t)
     return numbers | {"worst error/allowance": worst}
 
 
@@ -255,7 +255,7 @@ def package_on_circle_and_sphere(predict: Any = Mollified.score, *, generator: t
             direction = rng.standard_normal(k + 1)
             x = torch.from_numpy(r * direction / np.linalg.norm(direction))
             law = Circle(1.0) if k == 1 else Sphere(k, 1.0)
-            expected = sums.smoothed_radial_score(k, 1.0, r, t, h)
+            expected = sums.Sphere(k, 1.0).smoothed_score(r, t, h)
             got = predict(Mollified(law, GaussianKernel(h), accuracy=1e-7), x, t)
             # Relative to the slope of the score times the kernel's width; the sum over Bessel functions is exact to 1e-7 of it.
             allowed = 1e-6 * (abs(expected) + math.sqrt(h) / t)
@@ -300,8 +300,8 @@ def bias_on_a_cylinder(predict: Any = mollification.normal_bias, *, generator: t
         y = np.array([1.0, 0.0, 0.0]) + math.sqrt(h) * z
         length = np.hypot(y[:, 0], y[:, 1])
         # The score of the cylinder is that of the circle in the first two coordinates, and zero along the axis.
-        smoothed = float(weight @ (sums.radial_score(1, 1.0, length, t) * y[:, 0] / length)) / float(weight.sum())
-        bias = smoothed - float(sums.radial_score(1, 1.0, 1.0, t))
+        smoothed = float(weight @ (sums.Sphere(1, 1.0).score(length, t) * y[:, 0] / length)) / float(weight.sum())
+        bias = smoothed - float(sums.Sphere(1, 1.0).score(1.0, t))
         predicted = float(predict(-1.0, h, t))
         worst = max(worst, agree(f"bias on a cylinder, t = {t}, h = {h}", bias, predicted, 2 * (h + t) * abs(predicted)))
     return {"worst error/allowance": worst}
@@ -416,7 +416,7 @@ def ridges_of_spheres(predict: Any = mollification.ridge_offset, *, generator: t
     worst = 0.0
     for k, radius, (t, h) in itertools.product((1, 2, 3), (1.0, 2.0), ((5e-3, 5e-3), (2e-3, 8e-3), (1e-3, 1e-3))):
         t, h = t * radius**2, h * radius**2
-        smoothed, later = partial(sums.smoothed_radial_score, k, radius, t=t, h=h), partial(sums.radial_score, k, radius, t=t + h)
+        smoothed, later = partial(sums.Sphere(k, radius).smoothed_score, t=t, h=h), partial(sums.Sphere(k, radius).score, t=t + h)
         fields = {"LED-KDE": smoothed, "KDE": later}
         for name, field in fields.items():
             ridge = optimize.brentq(field, 0.8 * radius, 1.1 * radius, xtol=1e-13)
@@ -425,8 +425,8 @@ def ridges_of_spheres(predict: Any = mollification.ridge_offset, *, generator: t
             worst = max(worst, agree(what, offset, predict(k, radius, t, h), allowed * abs(offset)))
     # What only the smoothing moves, on the unit circle.
     t, h = 1e-2, 1e-3
-    smoothed = optimize.brentq(partial(sums.smoothed_radial_score, 1, 1.0, t=t, h=h), 0.9, 1.1, xtol=1e-13)
-    plain = optimize.brentq(partial(sums.radial_score, 1, 1.0, t=t), 0.9, 1.1, xtol=1e-13)
+    smoothed = optimize.brentq(partial(sums.Sphere(1, 1.0).smoothed_score, t=t, h=h), 0.9, 1.1, xtol=1e-13)
+    plain = optimize.brentq(partial(sums.Sphere(1, 1.0).score, t=t), 0.9, 1.1, xtol=1e-13)
     shift = smoothed - plain
     return {"shift by smoothing, circle, t = 0.01, h = 0.001": shift, "worst error/allowance": worst}
 
@@ -451,7 +451,7 @@ def width_of_the_led_kde(predict: Any = mollification.led_normal_variance, *, ge
     """Slope of the smoothed radial component at its zero, on the unit spheres k = 1, 2, 3."""
     worst = 0.0
     for k, (t, h) in itertools.product((1, 2, 3), ((2e-3, 8e-3), (4e-3, 1e-3), (1e-3, 4e-3))):
-        variance = _variance_across(partial(sums.smoothed_radial_score, k, 1.0, t=t, h=h), 1.0, t)
+        variance = _variance_across(partial(sums.Sphere(k, 1.0).smoothed_score, t=t, h=h), 1.0, t)
         what = f"variance across the LED-KDE, k = {k}, t = {t}, h = {h}"
         worst = max(worst, agree(what, variance, predict(t, h), (1e-6 + 3 * k * (t + h)) * variance))
     return {"worst error/allowance": worst}
@@ -470,7 +470,7 @@ def width_of_the_kde(predict: Any = mollification.kde_normal_variance, *, genera
     """Slope of the radial component of the score at t + h at its zero, on the unit spheres k = 1, 2, 3."""
     worst = 0.0
     for k, (t, h) in itertools.product((1, 2, 3), ((2e-3, 8e-3), (4e-3, 1e-3), (1e-3, 4e-3))):
-        variance = _variance_across(partial(sums.radial_score, k, 1.0, t=t + h), 1.0, t)
+        variance = _variance_across(partial(sums.Sphere(k, 1.0).score, t=t + h), 1.0, t)
         what = f"variance across the KDE, k = {k}, t = {t}, h = {h}"
         worst = max(worst, agree(what, variance, predict(t, h), (1e-6 + 3 * k * (t + h)) * variance))
     return {"worst error/allowance": worst}

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
+from kss.distributions import GaussianMixture
 from kss.testing import sums
 
 
@@ -53,6 +54,29 @@ def test_radial_score_of_spheres(k: int) -> None:
         return -((r - radius) ** 2) / (2 * t) + math.log(integrate.quad(integrand, 0, math.pi, epsabs=0, epsrel=1e-13)[0])
 
     slope = (log_density(r + step) - log_density(r - step)) / (2 * step)
-    assert float(sums.radial_score(k, radius, r, t)) == pytest.approx(slope, rel=1e-6, abs=1e-6)
-    # With hardly any smoothing the smoothed one is the same.
-    assert sums.smoothed_radial_score(k, radius, r, t, 1e-9) == pytest.approx(float(sums.radial_score(k, radius, r, t)), rel=1e-6)
+    assert float(sums.Sphere(k, radius).score(r, t)) == pytest.approx(slope, rel=1e-6, abs=1e-6)
+    # To first order in h smoothing adds half the vector Laplacian, f'' + k (f/r)' along the ray; the next term is of order h^2.
+    law, h, e = sums.Sphere(k, radius), 1e-4, 1e-3
+    f = law.score(np.array([r - e, r, r + e]), t)
+    ratio = f / np.array([r - e, r, r + e])
+    laplacian = (f[0] - 2 * f[1] + f[2]) / e**2 + k * (ratio[2] - ratio[0]) / (2 * e)
+    assert float(law.smoothed_score(r, t, h)) - float(law.score(r, t)) == pytest.approx(h / 2 * laplacian, rel=2e-3)
+
+
+def test_line_by_adaptive_quadrature() -> None:
+    law = GaussianMixture([[-1.0], [0.5]], [[[0.1]], [[0.2]]], [0.3, 0.7])
+    line, x, t, h = sums.Line(law), 0.2, 0.3, 0.5
+    sd = math.sqrt(h)
+
+    def density(y: float) -> float:
+        return 0.3 * float(stats.norm.pdf(y, -1.0, math.sqrt(0.4))) + 0.7 * float(stats.norm.pdf(y, 0.5, math.sqrt(0.5)))
+
+    def score(y: float) -> float:
+        parts = (
+            0.3 * stats.norm.pdf(y, -1.0, math.sqrt(0.4)) * (-1 - y) / 0.4 + 0.7 * stats.norm.pdf(y, 0.5, math.sqrt(0.5)) * (0.5 - y) / 0.5
+        )
+        return float(parts) / density(y)
+
+    assert math.exp(line.log_density(np.array([x]), t)[0]) == pytest.approx(density(x), rel=1e-13)
+    exact = integrate.quad(lambda z: score(x + sd * z) * stats.norm.pdf(z), -9, 9, epsabs=1e-13, epsrel=1e-13)[0]
+    assert float(line.smoothed_score(np.array([x]), t, h)[0]) == pytest.approx(exact, rel=1e-11)
