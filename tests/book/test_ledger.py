@@ -187,3 +187,20 @@ def test_the_boxes_of_the_graph_do_not_overlap():
     assert drawing.count("<a href=") == len(corners) > 2
     for (x0, y0), (x1, y1) in combinations(corners, 2):
         assert abs(x0 - x1) >= wide or abs(y0 - y1) >= graph.HEIGHT
+
+
+def test_findings_say_what_the_ledger_says(build, tmp_path):
+    write_evidence(tmp_path)
+    html, warnings = build(f"{BOX}\n```{{findings}}\n{ID}\nheat.equation\n```\n\n```{{claim}} heat.equation\n```\n")
+    assert warnings == ""
+    table = re.search(r'<table class="kss-findings">.*?</table>', html, re.DOTALL)
+    first, second = re.findall(r"<tr>.*?</tr>", table.group(0).partition("<tbody>")[2], re.DOTALL)
+    assert LEDGER.claims[ID].verdict in text_of(first)
+    assert "checked" in text_of(first)
+    assert f'href="#{ID.replace(".", "-").join(("claim-", ""))}"' in first
+    assert "not run here" in text_of(second)
+
+
+@pytest.mark.parametrize(("content", "said"), [("no.claim", "unknown claim id: no.claim"), ("", "expected ids of claims")])
+def test_findings_of_nothing_fail_the_build(build, content, said):
+    assert said in build(f"```{{findings}}\n{content}\n```\n")[1]

@@ -82,6 +82,18 @@ class LedgerDirective(SphinxDirective):
         return table.ledger(LEDGER, records_of(self.env.app), path)
 
 
+class FindingsDirective(SphinxDirective):
+    """`{findings}`: some claims, one id on a line, with what the ledger says of each."""
+
+    has_content = True
+
+    def run(self) -> list[nodes.Node]:
+        ids = [line.strip() for line in self.content if line.strip()]
+        if not ids or (unknown := sorted(set(ids) - set(LEDGER.claims))):
+            raise self.error(f"unknown claim id: {', '.join(unknown)}" if ids else "expected ids of claims, one on a line")
+        return [table.findings([LEDGER.claims[claim_id] for claim_id in ids], LEDGER, records_of(self.env.app))]
+
+
 class GraphDirective(SphinxDirective):
     """`{claim-graph}`: which claim rests on which."""
 
@@ -167,6 +179,7 @@ def setup(app: Sphinx) -> None:
     app.add_config_value("kss_evidence", "_build/evidence.json", "env")
     app.add_directive("claim", ClaimDirective)
     app.add_directive("ledger", LedgerDirective)
+    app.add_directive("findings", FindingsDirective)
     app.add_directive("claim-graph", GraphDirective)
     app.add_directive("claim-states", StatesDirective)
     app.add_role("claim", ClaimRole())

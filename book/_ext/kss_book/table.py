@@ -1,7 +1,7 @@
-"""The ledger as a table. Complete without a script; `kss-ledger.js` adds the filters."""
+"""The ledger as a table, whole or in part. Complete without a script; `kss-ledger.js` adds the filters."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from kss.claims.registry import Claim, Registry
 from kss_book.box import Records, killed, plural, state_of
 from kss_book.markup import claim_number, element, link_to_claim, status_word
 
+PART = ("Claim", "Verdict", "Status", "Checked by")
 HEADS = ("No.", "Claim", "Verdict", "Status", "Rests on", "Checked by", "Checks run", "Mutants killed")
 
 
@@ -23,6 +24,21 @@ def ledger(registry: Registry, records: Records, path: Path) -> list[nodes.Node]
     full = element("table", head, body, classes="kss-ledger")
     scroll = element("div", full, classes="kss-scroll", role="region", tabindex="0", **{"aria-label": "Table of all claims"})
     return [_totals(registry, records, path), scroll]
+
+
+def findings(entries: Sequence[Claim], registry: Registry, records: Records) -> nodes.Node:
+    """Some claims, each with its verdict, its status and the kinds of its checks."""
+    head = element(
+        "thead", element("tr", *(element("th", nodes.Text(name), scope="col") for name in ("Claim", "Verdict", "Status", "Checked by")))
+    )
+    rows = []
+    for entry in entries:
+        kinds = sorted({check.by for check in registry.checks_of(entry.id)})
+        status = status_word(evidence.status(entry, registry, dict(records)))
+        cells = (link_to_claim(entry.id), nodes.Text(entry.verdict), status, nodes.Text(", ".join(kinds) or "no check"))
+        rows.append(element("tr", *(element("td", cell) for cell in cells)))
+    full = element("table", head, element("tbody", *rows), classes="kss-findings")
+    return element("div", full, classes="kss-scroll", role="region", tabindex="0", **{"aria-label": "Claims and findings"})
 
 
 def _row(entry: Claim, registry: Registry, records: Records) -> nodes.Node:
