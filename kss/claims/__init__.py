@@ -3,7 +3,18 @@
 `get(id)` is a claim's data; `verify(id)` runs its checks with their mutants, here and now.
 """
 
-from kss.claims import empirical_score, mollified, mollified_bias, scores_and_heat, time_shift, time_shift_scores  # noqa: F401 - importing a chapter's module enters its claims
+from kss.claims import (  # noqa: F401 - importing a chapter's module enters its claims
+    empirical_score,
+    mollified,
+    mollified_bias,
+    scores_and_heat,
+    spectral,
+    spectral_filters,
+    spectral_hermite,
+    spectral_kl,
+    time_shift,
+    time_shift_scores,
+)
 from kss.claims.registry import LEDGER, Check, CheckFailed, Claim, Lane
 from kss.claims.report import Report, VerificationFailed
 from kss.claims.runner import run, select_checks
