@@ -4,9 +4,21 @@
 """
 
 from kss.claims import (  # noqa: F401 - importing a chapter's module enters its claims
+    bandwidth,
+    beyond_clt,
+    bias_variance,
     empirical_score,
+    finite_volume,
+    flat_laws,
+    generated_density,
+    gradient_flow,
+    kl,
+    kl_delta,
+    kl_limits,
     mollified,
     mollified_bias,
+    noise,
+    noise_small_time,
     scores_and_heat,
     spectral,
     spectral_filters,
@@ -14,6 +26,7 @@ from kss.claims import (  # noqa: F401 - importing a chapter's module enters its
     spectral_kl,
     time_shift,
     time_shift_scores,
+    variance,
 )
 from kss.claims.registry import LEDGER, Check, CheckFailed, Claim, Lane
 from kss.claims.report import Report, VerificationFailed

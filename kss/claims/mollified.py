@@ -1,4 +1,4 @@
-"""Chapter "Mollified scores and the LED-KDE", first part: gradients, Jensen, Gaussian laws, linear manifolds, reverse diffusion, discs."""
+"""Chapter "Mollified scores and the LED-KDE", first part: gradients, Jensen, Gaussian laws, linear manifolds, discs."""
 
 import itertools
 import math
@@ -14,7 +14,7 @@ from kss.scores import BiasCorrected, LedKde, Mollified, TimeShifted
 from kss.testing import sums
 from kss.testing.compare import agree, require
 from kss.testing.properties import for_all, numpy_generator
-from kss.theory import closing, gradient_flow, heat, mollification
+from kss.theory import closing, mollification
 
 CHAPTER = "mollified"
 EPSILON = torch.finfo(torch.float64).eps
@@ -599,137 +599,6 @@ def density_across(predict: Any = mollification.kde_normal_variance, *, generato
     remainder = sympy.simplify(left + n**2 / (2 * predict(t, h)))
     require(remainder == 0, f"log-density across - prediction = {remainder}")
     return {"remainder": str(remainder)}
-
-
-# --- What a mollified score generates -----------------------------------------------------------------------------------------
-
-claim(
-    "mollified.gradient_flow",
-    title="Reverse diffusion descends towards the LED-KDE of the moment, and is pushed",
-    statement=r"""Let $\pi = q_t$ be the LED-KDE, $t = T - \tau$. The law $\rho_\tau$ of the reverse SDE
-$dY_\tau = \nabla\log\pi(Y_\tau)\,d\tau + dB_\tau$ obeys
-
-$$\partial_\tau \rho = \tfrac12 \nabla\!\cdot\!\left(\rho\, \nabla \log\frac{\rho}{\pi}\right) -
-\tfrac12\nabla\!\cdot\!\left(\rho\,\nabla\log\pi\right).$$
-
-The first term is the Wasserstein gradient descent of $\tfrac12 \mathrm{KL}(\rho\,\|\,\pi)$, the second a transport uphill on $\log\pi$. For
-$\rho = \pi = p_t$ the first vanishes and the second is the reversed heat flow.""",
-    source=f"{PAPER} (the reading); derived here",
-    regime=r"""Any positive density $\pi$ with a smooth logarithm, so every LED-KDE with $t > 0$; smooth positive $\rho$. The descent is
-towards a target that moves with $\tau$.""",
-    uses=("heat.reversal_sde", "mollified.led_kde"),
-    chapter=CHAPTER,
-    verdict="holds",
-)
-
-
-def _reverse_rate(velocity: Any) -> tuple[Any, Any]:
-    """In two dimensions: Fokker-Planck of the reverse SDE with drift `grad log pi`, minus the rate that a velocity gives."""
-    import sympy
-
-    x = sympy.symbols("x1 x2", real=True)
-    rho, log_pi = sympy.Function("rho", positive=True)(*x), sympy.Function("u")(*x)
-    score_of_rho, score_of_pi = [sympy.diff(sympy.log(rho), a) for a in x], [sympy.diff(log_pi, a) for a in x]
-    fokker_planck = sum(sympy.diff(rho, a, 2) / 2 - sympy.diff(rho * s, a) for a, s in zip(x, score_of_pi, strict=True))
-    moved = -sum(sympy.diff(rho * velocity(r, s), a) for a, r, s in zip(x, score_of_rho, score_of_pi, strict=True))
-    return sympy.simplify(sympy.expand(fokker_planck - moved)), x
-
-
-@check(
-    "mollified.gradient_flow",
-    by="proof",
-    mutants={
-        "half forgotten": returns(lambda velocity, *_: 2 * velocity),
-        "uphill": returns(lambda velocity, *_: -velocity),
-        "no target": instead(lambda score_of_q, score_of_pi: -score_of_q / 2),
-    },
-)
-def descent_part(predict: Any = gradient_flow.descent_velocity, *, generator: torch.Generator) -> Numbers:
-    """With the push added, the Fokker-Planck equation; and minus the gradient of the first variation of `(1/2) KL(rho || pi)`."""
-    import sympy
-
-    remainder, _ = _reverse_rate(lambda r, s: predict(r, s) + s / 2)
-    require(remainder == 0, f"Fokker-Planck - prediction = {remainder}")
-    x = sympy.Symbol("x", real=True)
-    rho, log_pi, value = sympy.Function("rho", positive=True)(x), sympy.Function("u")(x), sympy.Symbol("r", positive=True)
-    variation = sympy.diff(value * (sympy.log(value) - log_pi) / 2, value).subs(value, rho)
-    gap = sympy.simplify(predict(sympy.diff(sympy.log(rho), x), sympy.diff(log_pi, x)) + sympy.diff(variation, x))
-    require(gap == 0, f"velocity + gradient of the first variation = {gap}")
-    return {"remainder": str(remainder)}
-
-
-@check(
-    "mollified.gradient_flow",
-    by="proof",
-    mutants={
-        "whole score": returns(lambda velocity, *_: 2 * velocity),
-        "downhill": returns(lambda velocity, *_: -velocity),
-    },
-)
-def push_part(predict: Any = gradient_flow.push_velocity, *, generator: torch.Generator) -> Numbers:
-    """With the descent added, the Fokker-Planck equation; alone, for the heat kernel, the heat equation run backward."""
-    import sympy
-
-    remainder, _ = _reverse_rate(lambda r, s: (s - r) / 2 + predict(s))
-    require(remainder == 0, f"Fokker-Planck - prediction = {remainder}")
-    x, t = sympy.Symbol("x", real=True), sympy.Symbol("t", positive=True)
-    kernel = sympy.exp(-(x**2) / (2 * t)) / sympy.sqrt(2 * sympy.pi * t)
-    backward = sympy.simplify(-sympy.diff(kernel, t) + sympy.diff(kernel * predict(sympy.diff(sympy.log(kernel), x)), x))
-    require(backward == 0, f"reversed heat flow - transport = {backward}")
-    return {"remainder": str(remainder)}
-
-
-claim(
-    "mollified.not_generated",
-    title="Reverse diffusion with a mollified score generates the LED-KDE",
-    statement=r"""At every $t$ the mollified score is the score of the LED-KDE $q_t$, which invites the conclusion that the reverse SDE
-started from $q_T$ and driven by $\tilde s$ ends in $q_{t_{\min}}$. It does not. It would, if $\tilde s$ solved Burgers' equation, as
-the score of a diffused law does ({claim}`heat.burgers`). Instead
-
-$$\partial_t \tilde s = \tfrac12\Delta\tilde s + (\nabla\tilde s)\,\tilde s + \tfrac12\nabla\, \mathrm{Var}_V\, s_t(x + V), \qquad
-\mathrm{Var}_V\, s = \mathbb E\,|s|^2 - |\mathbb E s|^2 ,$$
-
-and the last term does not vanish: for the data $\pm 1$, $t = 0.3$, $h = 0.2$ it exceeds $\tfrac12$ in size at $x = 0.3$.""",
-    source="derived here",
-    regime=r"""Every law and kernel $K \ge 0$ that does not depend on $t$. The term vanishes where the score is affine on the reach of
-the kernel: for Gaussian laws always.""",
-    uses=("mollified.led_kde", "heat.burgers"),
-    chapter=CHAPTER,
-    verdict="refuted as stated",
-)
-
-
-@check(
-    "mollified.not_generated",
-    by="counterexample",
-    mutants={
-        "always zero": returns(lambda residual, *_: 0 * residual),
-        "half forgotten": returns(lambda residual, *_: 2 * residual),
-        "sign": returns(lambda residual, *_: -residual),
-        "not smoothed": instead(lambda mollified, x, t: heat.burgers_residual(mollified.base, x, t)),
-    },
-)
-def residual_is_the_gradient_of_a_variance(predict: Any = heat.burgers_residual, *, generator: torch.Generator) -> Numbers:
-    """Residual of the package's mollified score on the line against `d/dx` of half the variance of `s = (tanh(x/t) - x)/t`, by a
-    complex step.
-    """
-    numbers = {}
-    for t, h in ((0.3, 0.2),):
-        offsets, weight = sums.gaussian_nodes(1, h, 4001)
-
-        def half_variance(x: complex, t: float = t, v: Any = offsets[:, 0], w: Any = weight) -> complex:
-            score = (np.tanh((x + v) / t) - (x + v)) / t
-            return complex((w * score**2).sum() - (w * score).sum() ** 2) / 2
-
-        places = np.array([-0.8, 0.3])
-        expected = np.array([half_variance(x + 1e-30j).imag / 1e-30 for x in places])
-        score = Mollified(Empirical([[-1.0], [1.0]]), GaussianKernel(h), accuracy=1e-6)
-        got = predict(score, torch.from_numpy(places)[:, None], t)[:, 0]
-        # Second derivatives of an average that is refined to 1e-6 of its size, on the scale t of the score.
-        agree(f"residual at t = {t}, h = {h}", got, expected, 1e-4 / t**2)
-        numbers[f"at x = 0.3, t = {t}, h = {h}"] = float(got[1])
-        require(abs(float(got[1])) > 0.5, f"residual {float(got[1]):.4g} at x = 0.3")
-    return numbers
 
 
 # --- Compact kernels ------------------------------------------------------------------------------------------------------

@@ -27,9 +27,10 @@ K_\xi|^2\,|c_\xi|^2 + |\hat K_\xi|^2\,\frac{1 - |c_\xi|^2}N\right],
 For a nearly uniform law ($\sum_{\xi\ne0}|c_\xi| \ll 1$) and many data the same holds for $\log p_t$, to leading order, with the noise
 $1/N$; and, with a factor $|\xi|^2$, for the score.""",
     source=f"{PAPER}; the first line is the mean integrated square error of Watson and Leadbetter (1963), mode by mode",
-    regime=r"""Densities: periodic box, every law, $N$ and $t$; exact. Logarithms: $\sum_{\xi\ne0} e^{-|\xi|^2t/2}|c_\xi| \ll 1$,
-$N(4\pi t)^{k/2} \gg \mathrm{vol}$, and low modes, as in {claim}`spectral.log_noise`. Simulated for the score on a circle, $N = 1600$,
-$c_1 = 0.025$, $c_2 = 0.0125$, $t = 0.01 L^2$: within 21 % for three Gaussian filters and the best one.""",
+    regime=r"""Densities: periodic box, every law, $N$ and $t$; exact (checked on a circle, $N \le 3$).
+Logarithms: $\sum_{\xi\ne0} e^{-|\xi|^2t/2}|c_\xi| \ll 1$, $N(4\pi t)^{k/2} \gg \mathrm{vol}$, and low modes, as in
+{claim}`spectral.log_noise`. Simulated for the score on a circle, $N = 1600$, $c_1 = 0.025$, $c_2 = 0.0125$, $t = 0.01 L^2$: within 21 %
+for three Gaussian filters and the best one.""",
     uses=("spectral.noise", "spectral.log_noise", "spectral.low_pass"),
     chapter=CHAPTER,
     verdict="holds in regime",
@@ -262,7 +263,7 @@ score after Gaussian smoothing. In general $h_*$ depends on $t$, and no $h(t)$ r
 $F$ itself is Gaussian.
 
 On a circle of length 1 with $|c_n|^2 = 10^{-3}n^{-4}$ for $n \neq 0$ and $N = 16000$, $h_*$ falls from $0.00835$ at $t = 10^{-3}$ to
-$0.00307$ at $t = 0.1$. The error there is never far above that of $F$: 6 % at $t = 0.01$, more than at $10^{-3}$ and $0.1$.""",
+$0.00307$ at $t = 0.1$. The error with $h_*$ is above that of $F$ by 6 % at $t = 0.01$, and by less at $10^{-3}$ and at $0.1$.""",
     source="derived here",
     regime=r"As {claim}`spectral.wiener`. The numbers are for the named law (real $c_n = c_{-n}$; computed from the displayed sum).",
     uses=("spectral.wiener",),

@@ -25,8 +25,8 @@ data have mean 0, are uncorrelated, and
 $$\mathbb E\,b_n^2 = \frac1N\Big(\frac v{v+t}\Big)^{|n|}, \quad |n| = n_1 + \dots + n_d \geq 1, \qquad
 \mathbb E\int p_t\,(\delta_t^N)^2\,dx = \sum_{n\neq0}\mathbb E\,b_n^2 = \frac1N\Big[\Big(1 + \frac vt\Big)^d - 1\Big].$$""",
     source="Mehler's formula; derived here",
-    regime=r"""Every $v, t > 0$, $d$ and $N \ge 1$; data i.i.d. Exact, for the linearized noise. (Any mean, and any covariance after
-diagonalization, with $v_j$ for each axis.)""",
+    regime=r"""Every $v, t > 0$, $d$ and $N \ge 1$; data i.i.d. Exact, for the linearized noise. (By a shift and a rotation
+the same for any mean and covariance, with a product over the axes of $v_j/(v_j + t)$; not checked.)""",
     chapter=CHAPTER,
     verdict="holds",
 )
@@ -34,7 +34,7 @@ diagonalization, with $v_j$ for each axis.)""",
 
 @cache
 def _hermite_moments(most: int) -> Any:
-    """For symbols v, t: the matrix `E[b_n b_m]`, N = 1, n, m = 1..most, in exact arithmetic.
+    """For symbols v, t: the matrix `E[b_n b_m]`, N = 1, n, m = 0..most (`b_0 = 1`: the means), in exact arithmetic.
 
     `int psi_n(x) G_t(x - y) dx` by the moments of a normal variable, then the mean of products over `y ~ N(0, v)` by moments again.
     """
@@ -48,7 +48,7 @@ def _hermite_moments(most: int) -> Any:
         return sum(c * sympy.factorial2(n - 1) * variance ** (n // 2) for (n,), c in terms if n % 2 == 0)
 
     seen = []
-    for n in range(1, most + 1):
+    for n in range(most + 1):
         polynomial = sum(
             sympy.Rational((-1) ** j * math.factorial(n), math.factorial(j) * math.factorial(n - 2 * j) * 2**j)
             * x ** (n - 2 * j)
@@ -56,7 +56,7 @@ def _hermite_moments(most: int) -> Any:
             for j in range(n // 2 + 1)
         )  # (v + t)^{n/2} He_n(x/sqrt(v + t))
         seen.append(mean(polynomial.subs(x, y + z), z, t))
-    return sympy.Matrix(most, most, lambda i, j: mean(seen[i] * seen[j], y, v)), v, t
+    return sympy.Matrix(most + 1, most + 1, lambda i, j: mean(seen[i] * seen[j], y, v)), v, t
 
 
 @check(
@@ -65,20 +65,26 @@ def _hermite_moments(most: int) -> Any:
     mutants={
         "twice": returns(lambda variance, *_: 2 * variance),
         "power n/2": returns(lambda variance, order, v, t, count: variance * ((v + t) / v) ** (order - 1) if order > 1 else 2 * variance),
+        "N ignored": returns(lambda variance, order, v, t, count: variance * count),
+        "N^2": returns(lambda variance, order, v, t, count: variance / count),
         "v/t": instead(lambda order, v, t, count: (v / (v + 2 * t)) ** order / count),
         "t/(v + t)": instead(lambda order, v, t, count: (t / (v + t)) ** order / count),
         "n factorial": instead(lambda order, v, t, count: math.factorial(order + 1) * (v / (v + t)) ** order / count),
     },
 )
 def moments_of_hermite_coefficients(predict: Any = hermite.noise_variance, *, generator: torch.Generator) -> Numbers:
-    """Orders 1..5, v and t symbols: the products of different orders vanish, the squares are the prediction times `n! (v + t)^n`."""
+    """Orders 1..5, v, t and N symbols: means and products of different orders vanish, squares are the prediction times `N n! (v + t)^n`.
+
+    The coefficients of N data are means of N independent ones with mean 0: hence the 1/N.
+    """
     import sympy
 
     matrix, v, t = _hermite_moments(5)
-    for i, j in itertools.product(range(5), repeat=2):
-        expected = predict(i + 1, v, t, 1) * math.factorial(i + 1) * (v + t) ** (i + 1) if i == j else 0
+    count = sympy.Symbol("N", positive=True)
+    for i, j in itertools.product(range(1, 6), range(6)):
+        expected = count * predict(i, v, t, count) * math.factorial(i) * (v + t) ** i if i == j else 0
         remainder = sympy.cancel(matrix[i, j] - expected)
-        require(remainder == 0, f"E b_{i + 1} b_{j + 1}: off by {remainder}")
+        require(remainder == 0, f"E b_{i} b_{j}: off by {remainder}")
     return {"remainder": "0", "orders": 5}
 
 
@@ -215,6 +221,7 @@ def norms_of_convolved_polynomials(predict: Any = hermite.convolved_norm_square,
         "off by 1e-6": returns(lambda total, *_: total * (1 + 1e-6)),
         "time shift": instead(lambda v, t, h, d, count: hermite.total_noise(v, t + h, d, count)),
         "unchanged": instead(lambda v, t, h, d, count: hermite.total_noise(v, t, d, count)),
+        "N = 5": instead(lambda v, t, h, d, count: hermite.smoothed_total_noise(v, t, h, d, 5)),
         "h^2 for h": instead(lambda v, t, h, d, count: hermite.smoothed_total_noise(v, t, h**2, d, count)),
         "v and t swapped": instead(
             lambda v, t, h, d, count: ((1 + v / t) ** d * (1 - (h * t / (v * (t + v))) ** 2) ** (-d / 2) - 1) / count
@@ -227,7 +234,7 @@ def smoothed_total_by_quadrature(predict: Any = hermite.smoothed_total_noise, *,
     for v, t, h in ((1.0, 0.5, 0.4), (1.0, 1.0, 0.3), (2.0, 0.8, 0.5)):
         one = _pair_integral(v, t, h)
         for d in (1, 2):
-            worst = max(worst, agree(f"d = {d}, {v, t, h}", predict(v, t, h, d, 5), (one**d - 1) / 5, 1e-9))
+            worst = max(worst, agree(f"d = {d}, {v, t, h}", predict(v, t, h, d, 5 * d), (one**d - 1) / (5 * d), 1e-9))
         # The terms r^n |G_h * psi_n|^2 of the sum over orders, by Legendre's polynomials: they grow from h = t (1 + t/v) on.
         for factor in (0.9, 1.1):
             eta, ratio = factor * t / v, v / (v + t)

@@ -124,7 +124,7 @@ def test_exact_references_are_resolved(count, t):
     np.testing.assert_allclose(spectrum, finer, rtol=1e-8, atol=1e-16)
     assert kl == pytest.approx(finer_kl, rel=1e-8)
     assert kl == pytest.approx(exact_log_noise(count, t, 48, 16)[1], rel=1e-6)
-    assert kl == pytest.approx(reference_kl(count, t, 1), rel=1e-8)
+    assert kl == pytest.approx(reference_kl(count, t, (1.0,)), rel=1e-8)
 
 
 @pytest.mark.parametrize(
