@@ -13,9 +13,8 @@ from kss.claims.registry import check, claim, instead, returns
 from kss.diagnostics.path_divergence import PathDivergence, mean_path_divergence
 from kss.distributions import Circle, Sphere
 from kss.testing.compare import agree, require
-from kss.testing.properties import numpy_generator
-from kss.testing.simulation import simulation
-from kss.theory.kl import regimes, renewal
+from kss.theory import sparse
+from kss.theory.kl import poisson, regimes
 from kss.theory.kl.exact import expected_kl_box_exact, expected_kl_exact
 
 LENGTH = 2 * math.pi
@@ -55,10 +54,10 @@ $\log N$ for small c.""",
         "delta method": instead(_delta),
         "off by 0.5 %": returns(lambda value, *_: 1.005 * value),
         "collapse only": instead(lambda c, k: 1 / (4 * c * c)),
-        "t for t^{k/2}": instead(lambda c, k: renewal.poisson_kl(c ** (2 / k) if k > 1 else c**2, k)),
+        "t for t^{k/2}": instead(lambda c, k: poisson.poisson_kl(c ** (2 / k) if k > 1 else c**2, k)),
     },
 )
-def both_ends(predict: Any = renewal.poisson_kl, *, generator: torch.Generator) -> Numbers:
+def both_ends(predict: Any = poisson.poisson_kl, *, generator: torch.Generator) -> Numbers:
     """Second order of the delta method at c = 30, `F/delta - 1 = (3/4 b^2 - m/3)/(b/2)` with `b = (4 pi)^{-k/2}/c` and
     `m = (2 pi sqrt 3)^{-k}...` the third moment; for k = 1 at c -> 0 the gaps themselves.
     """
@@ -101,10 +100,10 @@ def _finite_n() -> dict[Any, float]:
     mutants={
         "delta method": instead(_delta),
         "off by 6 %": returns(lambda value, *_: 1.06 * value),
-        "kernel of variance 2t": instead(lambda c, k: renewal.poisson_kl(2 ** (k / 2) * c, k)),
+        "kernel of variance 2t": instead(lambda c, k: poisson.poisson_kl(2 ** (k / 2) * c, k)),
     },
 )
-def finite_number_of_data(predict: Any = renewal.poisson_kl, *, generator: torch.Generator) -> Numbers:
+def finite_number_of_data(predict: Any = poisson.poisson_kl, *, generator: torch.Generator) -> Numbers:
     """Circle, periodic interval and 2-sphere at finite N, exactly; the difference is below 4 % and falls like 1/N."""
     worst, gaps = 0.0, []
     exact = _finite_n()
@@ -151,6 +150,7 @@ Hence, for $t \ll \lambda^{-2}$, $\operatorname{Var}(G_h * s^N) = \frac{1}{t^2} 
 $\dfrac{7/8}{4\sqrt\pi\, h^{3/2}\lambda^5 t^2}$ for $h \gg \lambda^{-2}$; at $\lambda^2 h = 3$ it is 0.71 of the latter.""",
     source="derived here",
     regime=r"$k = 1$, $\lambda = N p_M$; data locally a Poisson process on a line ($\sqrt h, 1/\lambda \ll R$), $t \ll \lambda^{-2}$.",
+    uses=("variance.sparse",),
     chapter=CHAPTER,
     verdict="holds in regime",
 )
@@ -185,7 +185,7 @@ def _spectrum_by_gaps() -> tuple[np.ndarray, np.ndarray]:
         "low frequencies": instead(lambda xi: 7 * xi**2 / 8),
     },
 )
-def sum_over_gaps(predict: Any = renewal.sawtooth_spectrum, *, generator: torch.Generator) -> Numbers:
+def sum_over_gaps(predict: Any = sparse.sparse_spectrum, *, generator: torch.Generator) -> Numbers:
     """At five frequencies; `int S dxi/2 pi = E (x_nn - x)^2 = 1/2`; `S/xi^2 -> Var(L^3/24 - L/4) = 7/8`; 0.71 of the asymptote at 3."""
     xi, exact = _spectrum_by_gaps()
     worst = agree("S", predict(xi), exact, 1e-9 * exact + 1e-12)
@@ -199,51 +199,32 @@ def sum_over_gaps(predict: Any = renewal.sawtooth_spectrum, *, generator: torch.
     return {"share of the asymptote at 3": share, "worst error/allowance": worst}
 
 
-@simulation
-def _smoothed_sawtooth(generator: torch.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Mean squares of the smoothed sawtooth of 400 rings with Poisson data of intensity one, by FFT; one row for each ring."""
-    rng, length, cells = numpy_generator(generator), 1024, 2**15
-    x = (np.arange(cells) + 0.5) * length / cells
-    frequency = 2 * np.pi * np.fft.rfftfreq(cells, length / cells)
-    widths = np.array([0.1, 0.5, 2.0, 8.0])
-    rows = []
-    for _ in range(400):
-        points = np.sort(rng.uniform(0, length, rng.poisson(length)))
-        wrapped = np.concatenate((points[-1:] - length, points, points[:1] + length))
-        right = np.searchsorted(wrapped, x)
-        ahead, behind = wrapped[right] - x, wrapped[right - 1] - x
-        power = np.abs(np.fft.rfft(np.where(ahead < -behind, ahead, behind)) / cells) ** 2
-        rows.append([2 * (power * np.exp(-h * frequency**2)).sum() for h in widths])  # the mode 0 has mean zero and hardly counts
-    return widths, np.array(rows)
-
-
 @check(
     "regimes.sawtooth",
-    by="statistics",
-    lane="full",
-    alpha=1e-8,
-    detects="an error of 4 % at lambda^2 h = 0.1, 0.5, 2, of 8 % at 8",
+    by="quadrature",
     mutants={
-        "asymptote": instead(lambda h, density: 7 / (32 * math.sqrt(math.pi) * h**1.5 * density**5)),
-        "off by 8 %": returns(lambda value, *_: 1.08 * value),
-        "half the width": returns(lambda value, h, density: renewal.sawtooth_variance(h / 2, density)),
-        "density not squared": instead(lambda h, density: renewal.sawtooth_variance(h / density, density)),
+        "twice": returns(lambda value, *_, **__: 2 * value),
+        "kernel applied once": instead(lambda t, h, n, *, volume: regimes.sawtooth_path_kl(t, h / 2, n, volume=volume)),
+        "1/(2t) forgotten": instead(lambda t, h, n, *, volume: 2 * t * regimes.sawtooth_path_kl(t, h, n, volume=volume)),
+        "volume forgotten": instead(lambda t, h, n, *, volume: regimes.sawtooth_path_kl(t, h, n, volume=1.0)),
+        "asymptote": instead(lambda t, h, n, *, volume: 7 / 64 * (volume / n) ** 5 / (math.sqrt(math.pi) * h**1.5 * t)),
     },
 )
-def rings_by_fft(predict: Any = renewal.sawtooth_variance, *, generator: torch.Generator) -> Numbers:
-    """400 rings of 1024 spacings: each mean square averages many gaps, so that its mean over rings is normal to the tails used.
+def divergence_from_the_spectrum(predict: Any = regimes.sawtooth_path_kl, *, generator: torch.Generator) -> Numbers:
+    """The divergence it adds, which comes from the covariance of the sawtooth, against half the integral of its spectrum over `u > t`."""
+    worst, volume = 0.0, 5.0
+    for n, width in ((20, 0.1), (20, 3.0), (300, 30.0)):  # width: lambda^2 h
+        t, h = 1e-6, width * (volume / n) ** 2
 
-    Six standard errors, and 0.2 % for the grid of 1/32 of a spacing. At intensity 3 instead of 1 the variance is 1/9 at `h/9`.
-    """
-    widths, squares = _smoothed_sawtooth(generator=generator)
-    worst, numbers = 0.0, {}
-    for h, column in zip(widths.tolist(), squares.T, strict=True):
-        mean, error = float(column.mean()), float(column.std(ddof=1)) / math.sqrt(len(column))
-        numbers[f"lambda^2 h = {h}: measured, exact"] = f"{mean:.5f} +- {error:.5f}, {predict(h, 1.0):.5f}"
-        for density in (1.0, 3.0):
-            predicted = predict(h / density**2, density) * density**2
-            worst = max(worst, agree(f"lambda^2 h = {h}", predicted, mean, 6 * error + 0.002 * mean))
-    return numbers | {"worst error/allowance": worst}
+        def power(xi: float, width: float = width) -> float:
+            b = xi * xi
+            spectrum = b * (7 + 8 * b + 17 * b**2 / 16 + b**3 / 16) / (8 * (1 + b) * (1 + b / 4) ** 4)
+            return spectrum * math.exp(-width * b) / math.pi
+
+        end = 7 / math.sqrt(width)  # exp(-49)
+        variance = integrate.quad(power, 0, end, epsabs=0, epsrel=1e-11, limit=200)[0] * (volume / n) ** 2
+        worst = max(worst, agree(f"lambda^2 h = {width}", predict(t, h, n, volume=volume), variance / (2 * t), 1e-9 * variance / t))
+    return {"worst error/allowance": worst}
 
 
 # --- The critical number of data ------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ theory, because `D^2/2` integrates to `g^3/24` over a gap.
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 from scipy import integrate
 
@@ -41,6 +42,16 @@ def sparse_variance(t: Number, h: Number, N: Number, density: Number) -> float:
         return _mean(lambda u: math.exp(-2 * u) * (1 / 2 - u**2 / 2 - u**3 / 3), width) / (rate * t) ** 2
     # The same after two integrations by parts: here the first would be a small difference.
     return _mean(lambda u: _square_covariance(u) * (1 - (u / width) ** 2 / 2) / (2 * width**2), width) / (rate * t) ** 2
+
+
+def sparse_spectrum(wave_number: Any) -> Any:
+    """`b (7 + 8b + 17b^2/16 + b^3/16)/(8 (1 + b)(1 + b/4)^4)`, `b = xi^2`: spectral density of D for data of rate 1, with D a sawtooth.
+
+    The Fourier transform of `E D(0)D(x)`; `(7/8) xi^2` at low frequencies. The mean square of D smoothed with `G_h` is its integral with
+    `e^{-xi^2 h} dxi/(2 pi)`.
+    """
+    b = wave_number**2
+    return b * (7 + 8 * b + 17 * b**2 / 16 + b**3 / 16) / (8 * (1 + b) * (1 + b / 4) ** 4)
 
 
 def sparse_log_variance(t: Number, h: Number, N: Number, density: Number) -> float:

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from kss.theory.kl import regimes, renewal
+from kss.theory.kl import poisson, regimes
 
 CIRCLE = {"volume": 2 * math.pi, "curvature_square": 1.0}
 
@@ -19,22 +19,20 @@ def test_two_terms() -> None:
 
 @pytest.mark.parametrize("k", [1, 2, 3])
 def test_poisson_kl_falls_to_the_delta_method(k: int) -> None:
-    values = [renewal.poisson_kl(c, k) * 2 * c * (4 * math.pi) ** (k / 2) for c in (1e-2, 1.0, 1e2, 1e4)]
+    values = [poisson.poisson_kl(c, k) * 2 * c * (4 * math.pi) ** (k / 2) for c in (1e-2, 1.0, 1e2, 1e4)]
     assert values[0] > values[1] > values[2] > values[3] > 1
     assert values[3] == pytest.approx(1, abs=1e-3)
 
 
 def test_poisson_kl_is_continuous_where_its_rules_change() -> None:
-    below, above = (renewal._covered(a, 3) / (2 * a) ** 1.5 for a in (40.0, 40.0 + 1e-9))
+    below, above = (poisson._covered(a, 3) / (2 * a) ** 1.5 for a in (40.0, 40.0 + 1e-9))
     assert above == pytest.approx(below, rel=1e-8)
 
 
-def test_sawtooth_variance_between_its_limits() -> None:
-    assert renewal.sawtooth_variance(0.0, 3.0) == pytest.approx(0.5 / 9)
-    assert renewal.sawtooth_variance(1e-14, 3.0) == pytest.approx(0.5 / 9, rel=1e-5)
-    h, density = 1e3, 3.0
-    assert renewal.sawtooth_variance(h, density) == pytest.approx(7 / (32 * math.sqrt(math.pi) * h**1.5 * density**5), rel=1e-3)
+def test_sawtooth_path_kl_without_smoothing_and_with_much() -> None:
     assert regimes.sawtooth_path_kl(1e-6, 0.0, 10, volume=2.0) == pytest.approx((2 / 10) ** 2 / (4 * 1e-6))
+    expected = 7 / 64 * (2 / 10) ** 5 / (math.sqrt(math.pi) * 40**1.5 * 1e-6)
+    assert regimes.sawtooth_path_kl(1e-6, 40.0, 10, volume=2.0) == pytest.approx(expected, rel=2e-3)
 
 
 @pytest.mark.parametrize("level", [0.01, 1.0, 50.0])
@@ -42,7 +40,7 @@ def test_sawtooth_variance_between_its_limits() -> None:
 def test_critical_size_has_the_level(k: int, level: float) -> None:
     t, volume = 1e-3, 3.0
     n = regimes.critical_sample_size(t, k=k, volume=volume, formula="raw", level=level)
-    assert renewal.poisson_kl(n / volume * t ** (k / 2), k) == pytest.approx(level, rel=1e-6)
+    assert poisson.poisson_kl(n / volume * t ** (k / 2), k) == pytest.approx(level, rel=1e-6)
     delta = regimes.critical_sample_size(t, k=k, volume=volume, formula="delta", level=level)
     assert regimes.mollified_path_kl(t, 0.0, delta, k=k, volume=volume, curvature_square=0.0) == pytest.approx(level)
     clt = regimes.critical_sample_size(t, k=k, volume=volume, formula="clt", curvature_square=4.0, level=level)
@@ -78,7 +76,5 @@ def test_refusals_name_the_argument() -> None:
         regimes.critical_sample_size(1e-3, k=1, volume=1.0, formula="clt")
     with pytest.raises(ValueError, match="k = 2"):
         regimes.critical_sample_size(1e-3, k=2, volume=1.0, formula="sawtooth", curvature_square=1.0)
-    with pytest.raises(ValueError, match="h = -1"):
-        renewal.sawtooth_variance(-1.0, 1.0)
     with pytest.raises(ValueError, match="c = 0"):
-        renewal.poisson_kl(0.0, 1)
+        poisson.poisson_kl(0.0, 1)

@@ -1,7 +1,7 @@
 """KL divergences between a blurred law and what an empirical score makes of it.
 
 `path`: from the error of a score to the divergence of what it generates. `delta` and `exact`: its mean over data sets for the raw score,
-to first order in 1/N, and exactly. `renewal` and `regimes`: few data, smoothed scores, and how many data are enough.
+to first order in 1/N, and exactly. `poisson` and `regimes`: few data, smoothed scores, and how many data are enough.
 """
 
 from kss.theory.kl.delta import bracket, expected_chi_square, expected_kl, sampled_bracket

@@ -9,7 +9,7 @@ noise down to t. For `t, h << R^2`,
 The first term is the curvature bias `(h/2u) H` of a smoothed score: squared, halved and integrated over u > t. The second is the central
 limit theorem's, the noise of the score at u + h. Both are all there is while cells of size sqrt(t) hold many data. Where they hold
 few, the score is a sawtooth that jumps halfway between neighbors; its variance, smoothed, is known for curves
-(`renewal.sawtooth_variance`), and half of it integrated over u > t is the third term. It is large in the **collapsed regime**
+(`sparse_variance`), and half of it integrated over u > t is the third term. It is large in the **collapsed regime**
 `t << spacing^2`, where the second one is what the path contributes before the collapse.
 
 A divergence of one (nat) separates numbers of data that are enough from those that are not: `critical_sample_size`.
@@ -22,7 +22,8 @@ from scipy import optimize
 
 from kss._validation import as_count, as_positive, reject
 from kss.theory.bias_variance import two_term_error
-from kss.theory.kl.renewal import poisson_kl, sawtooth_variance
+from kss.theory.kl.poisson import poisson_kl
+from kss.theory.sparse import sparse_variance
 
 Formula = Literal["raw", "delta", "clt", "sawtooth"]
 Regime = Literal["raw works", "smoothed works", "nothing works"]
@@ -42,7 +43,7 @@ def sawtooth_path_kl(t: float, h: float, N: float | int, *, volume: float) -> fl
 
     Between `(vol/N)^2/(4t)` for h = 0 and `(7/64) (vol/N)^5/(sqrt(pi) h^{3/2} t)` for `h >> (vol/N)^2`.
     """
-    return sawtooth_variance(h, as_positive("N", float(N)) / as_positive("volume", volume)) / (2 * as_positive("t", t))
+    return t / 2 * sparse_variance(t, h, N, 1 / as_positive("volume", volume))
 
 
 def critical_exponent(k: int, formula: Formula) -> float:
@@ -60,7 +61,7 @@ def critical_exponent(k: int, formula: Formula) -> float:
 def critical_sample_size(t: float, *, k: int, volume: float, formula: Formula, curvature_square: float = 0.0, level: float = 1.0) -> float:
     """The N at which the path divergence down to t equals `level`; smoothed scores at the bandwidth that makes it least.
 
-    Raw scores: "raw", exact for `sqrt(t) << R` and large N (`renewal.poisson_kl`), and "delta", the delta method's
+    Raw scores: "raw", exact for `sqrt(t) << R` and large N (`poisson_kl`), and "delta", the delta method's
     `vol (4 pi t)^{-k/2}/(2 level)`. Smoothed ones: "clt" is `mollified_path_kl` alone, "sawtooth" adds `sawtooth_path_kl`, k = 1
     only. They need `curvature_square` > 0: without curvature any N would do at a large enough h.
 

@@ -1,24 +1,13 @@
-r"""Few data per kernel: expectations over a Poisson process, exact where the central limit theorem has nothing to say.
+r"""Few data per cell: an expectation over a Poisson process, exact where the central limit theorem has nothing to say.
 
 Setting. Seen from close by, N independent data on a k-dimensional manifold are a Poisson process on R^k of intensity
 `lambda = N/vol`, and lengths are measured in spacings: the raw score knows only `c = lambda t^{k/2}`, the mean number of data in a
-cell of size sqrt(t), and the collapsed, smoothed one (k = 1) only `lambda^2 h`.
-
-*The raw score.* Its path divergence is the mean of `-log(S)`, with `S = sum_i G_t(x - x_i)/lambda` of mean one. For any positive
+cell of size sqrt(t). Its path divergence is the mean of `-log(S)`, with `S = sum_i G_t(x - x_i)/lambda` of mean one. For any positive
 variable `E log S = int_0^inf (e^{-s} - E e^{-sS}) ds/s` (Frullani), and for a Poisson process (Campbell)
 
     -log E e^{-sS} = lambda int (1 - exp(-s G_t(y)/lambda)) dy = c v_k E (2 (a - log E))_+^{k/2},    a = log(s / (c (2 pi)^{k/2})),
 
 with E exponential of mean one and v_k the volume of the unit ball.
-
-*The collapsed score*, k = 1 and `t << lambda^{-2}`. Then `t s` is the sawtooth `x_nn - x`, with x_nn the nearest data point. Over a gap
-of length L it has the Fourier transform `i e^{-i xi L/2} (xi L - 2 sin(xi L/2))/xi^2`, up to its sign; gaps are independent and
-exponential, and the sum over all pairs of gaps is a geometric series. In units of the mean spacing, with `b = xi^2`, the spectral
-density is
-
-    S(xi) = b (7 + 8 b + 17 b^2/16 + b^3/16) / (8 (1 + b) (1 + b/4)^4),
-
-`(7/8) xi^2` at low frequencies. Averaging over `G_h` multiplies it by `e^{-xi^2 h}`.
 """
 
 import math
@@ -27,7 +16,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy import integrate
 
-from kss._validation import as_count, as_positive, reject
+from kss._validation import as_count, as_positive
 
 LAST = 45.0
 """`exp(-45)` = 3e-20 is where integrals are cut."""
@@ -77,30 +66,3 @@ _RADII = _legendre(24)
 _POINTS = -4.0 + (LAST + 4.0) * _legendre(24)[0]
 _DENSITY = np.exp(-_POINTS - np.exp(-_POINTS)) * _legendre(24)[1]
 _GUMBEL = (_POINTS, _DENSITY / _DENSITY.sum())
-
-
-def sawtooth_spectrum(xi: float | Float[np.ndarray, "*n"]) -> float | Float[np.ndarray, "*n"]:
-    """`S(xi)`: spectral density of `x_nn - x` for a Poisson process on the line of intensity one; `int S dxi/(2 pi) = 1/2`."""
-    b = xi**2
-    return b * (7 + 8 * b + 17 * b**2 / 16 + b**3 / 16) / (8 * (1 + b) * (1 + b / 4) ** 4)
-
-
-def sawtooth_variance(h: float, density: float) -> float:
-    """`E (G_h * (x_nn - x))^2 = lambda^{-2} int S(xi) e^{-lambda^2 h xi^2} dxi/(2 pi)`, the density lambda being `N/vol`; k = 1.
-
-    The smoothed score's variance is this over `t^2`, for `t << lambda^{-2}`: `1/(2 lambda^2 t^2)` at h = 0, and
-    `(7/8)/(4 sqrt(pi) h^{3/2} lambda^5 t^2)` for `h >> lambda^{-2}`.
-    """
-    density, h = as_positive("density", density), float(h)
-    if not h >= 0:
-        raise reject("h", h, "a variance >= 0")
-    width = density**2 * h
-    if width == 0:
-        return 0.5 / density**2
-
-    def integrand(v: float) -> float:  # xi = sinh(v): the tail 2/xi^2 becomes 4 e^{-v}
-        xi = math.sinh(v)
-        return float(sawtooth_spectrum(xi)) * math.exp(-width * xi * xi) * math.cosh(v)
-
-    end = min(math.asinh(math.sqrt(LAST / width)), LAST)
-    return integrate.quad(integrand, 0, end, limit=200, epsabs=0, epsrel=1e-11)[0] / math.pi / density**2
