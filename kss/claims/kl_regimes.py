@@ -195,7 +195,8 @@ h_* \simeq \left[\frac{k \operatorname{vol}(M)}{(4\pi)^{k/2}\langle|H|^2\rangle}
 (h_* \gg t),$$
 
 costs at most 10 % more mean path divergence than the best bandwidth. Powers fitted at one pair do not serve the others: without
-$t$ ($N^{-2/(k+4)}$), with the exponent of the pointwise optimum ($(t^2/N)^{2/(k+6)}$), or $d$ for $k$.""",
+$t$ ($N^{-2/(k+4)}$), or with the exponent of the pointwise optimum ($(t^2/N)^{2/(k+6)}$). Nor does the formula with $d$ for $k$; but of its
+exponent alone, with $d = k + 1$ and a fitted constant, these pairs cannot tell.""",
     source=f"{PAPER}, Theorem 4 (the exponents); constant derived here",
     regime=REGIME,
     uses=("regimes.estimator",),

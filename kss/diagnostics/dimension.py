@@ -29,7 +29,7 @@ standard error of a jackknife that leaves out one of `GROUPS` random groups of t
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -90,7 +90,7 @@ class DimensionEstimate:
     standard_error: float
     systematic: float
     window: tuple[float, float]
-    profile: Profile
+    profile: Profile = field(repr=False)
 
 
 class NoScalingWindow(ValueError):
