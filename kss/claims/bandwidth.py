@@ -50,8 +50,8 @@ WRONG_BANDWIDTHS = {
     "the other problem": instead(_other),
     "|H| for its square": instead(_unsquared),
     "t not added to h": instead(_leading),
-    "off by 5 %": returns(lambda h, *_, **__: 1.05 * h),
 }
+_OFF = {"off by 1 %": returns(lambda h, *_, **__: 1.01 * h)}
 
 
 def _stationary(predict: Any, problem: str, generator: torch.Generator) -> Numbers:
@@ -88,8 +88,8 @@ $h^* \gg t$
 $$h^* \approx \left[\frac{k(k+2)}{2}\,\frac{(4\pi)^{-k/2}}{|H|^2 p_M}\,\frac{t^2}{N}\right]^{2/(k+6)},$$
 
 on a circle $\left[\frac{3R^2t^2}{4\sqrt\pi N p_M}\right]^{2/7}$. On the product of $k$ unit circles $h^*$ is within a relative
-$2\,(t + h^*)$ (plus 2 % for the search) of the minimizer of the exact bias and the double integral, $k = 1, 2, 3$, and costs at most 0.1 %
-more.""",
+$t + h^*$ (plus 0.3 % for the search) of the minimizer of the exact bias and the double integral, $k = 1, 2, 3$, and costs at most
+$10^{-5}$ more.""",
     source=f"{PAPER} (the terms); constant and comparison derived here",
     regime=CLT
     + r"""; $|H| > 0$; $h^* \ll R^2$. The comparison is with squared bias plus double integral at $t = 0.002$ and $0.0005$,
@@ -100,7 +100,7 @@ $N p_M t^{k/2} = 30$ and $300$.""",
 )
 
 
-@check("bandwidth.pointwise", by="property", mutants=WRONG_BANDWIDTHS)
+@check("bandwidth.pointwise", by="property", mutants=WRONG_BANDWIDTHS | _OFF)
 def pointwise_minimizer(predict: Any = bias_variance.optimal_bandwidth, *, generator: torch.Generator) -> Numbers:
     """Sixty random cases over many decades: the derivative of the two terms, written out, vanishes at the predicted h."""
     return _stationary(predict, "pointwise", generator)
@@ -123,7 +123,7 @@ def search(h: np.ndarray, error: np.ndarray) -> tuple[float, Any]:
     return math.exp(fine[best]), curve
 
 
-@check("bandwidth.pointwise", by="quadrature", lane="full", mutants=WRONG_BANDWIDTHS)
+@check("bandwidth.pointwise", by="quadrature", lane="full", mutants=WRONG_BANDWIDTHS | _OFF)
 def best_on_tori(predict: Any = bias_variance.optimal_bandwidth, *, generator: torch.Generator) -> Numbers:
     """Products of k circles: against the minimizer of squared bias plus variance, both from Bessel functions."""
     numbers: Numbers = {}
@@ -136,9 +136,9 @@ def best_on_tori(predict: Any = bias_variance.optimal_bandwidth, *, generator: t
                 best, curve = search(h, k * bias + k * score * density ** (k - 1) / N)
                 got = predict(t, N, k=k, curvature_square=float(k), density=(2 * math.pi) ** -k, problem="pointwise")
                 what = f"k = {k}, t = {t}, N p t^(k/2) = {data}"
-                worst = max(worst, agree(f"best bandwidth, {what}", math.log(got / best), 0.0, 0.02 + 2 * (t + best)))
+                worst = max(worst, agree(f"best bandwidth, {what}", math.log(got / best), 0.0, 0.003 + t + best))
                 cost = math.expm1(float(curve(math.log(got)) - curve(math.log(best))))
-                require(cost < 1e-3, f"{what}: {100 * cost:.2f} % more than the least error")
+                require(cost < 1e-5, f"{what}: {cost:.2g} more than the least error")
                 other = _optimal(t, N, k=k, curvature_square=float(k), density=(2 * math.pi) ** -k, problem="path")
                 if k == 1:
                     numbers[f"h*, {what}"] = got
@@ -151,7 +151,6 @@ def best_on_tori(predict: Any = bias_variance.optimal_bandwidth, *, generator: t
 @check(
     "bandwidth.pointwise",
     by="rate",
-    lane="full",
     mutants={
         "exponent 2/(k + 4)": instead(
             lambda t, N, *, k, curvature_square, density, **_: (
@@ -226,10 +225,10 @@ on KL divergences compares it with measured ones.""",
     },
 )
 def integral_over_the_path(predict: Any = bias_variance.two_term_error, *, generator: torch.Generator) -> Numbers:
-    """Minus the derivative in t of the path's two terms is half the pointwise two terms, and they vanish for t -> infinity."""
+    """Minus the derivative in t of the path's two terms is half the pointwise two terms, by sympy, and they vanish for t -> infinity."""
     import sympy
 
-    h, t, N, curvature, volume = sympy.symbols("h t N H V", positive=True)
+    h, t, total, N, curvature, volume = sympy.symbols("h t s N H V", positive=True)
     for k in (1, 2, 3, 5):
         # Powers of 4 pi are floats in kss: rationalized by hand.
         value = predict(h, t, N, k=sympy.Integer(k), curvature_square=curvature, density=1 / volume, problem="path")
@@ -237,13 +236,14 @@ def integral_over_the_path(predict: Any = bias_variance.two_term_error, *, gener
         error = h**2 * curvature / (4 * t**2) + k * (4 * sympy.pi) ** sympy.Rational(-k, 2) * (t + h) ** (
             -1 - sympy.Rational(k, 2)
         ) * volume / (2 * N)
-        rest = (sympy.diff(value, t) + error / 2).subs({h: 0.3, t: 0.7, N: 20, curvature: 1.7, volume: 2.3})
-        agree(f"derivative of the path's error, k = {k}", float(rest), 0.0, 1e-12)
+        rest = (sympy.diff(value, t) + error / 2).subs(h, total - t)
+        rest = sympy.expand(rest.replace(lambda e: e.is_Pow, lambda e: sympy.expand(e.base) ** e.exp))  # (4 pi (s - t) + 4 pi t)^{-k/2}
+        require(rest == 0, f"derivative of the path's error, k = {k}: {rest} is left")
         agree(f"its value far out, k = {k}", float(value.subs({h: 1, t: 1e30, N: 1, curvature: 1, volume: 1})), 0.0, 1e-14)
     return {"k": "1, 2, 3, 5"}
 
 
-@check("bandwidth.path", by="property", mutants=WRONG_BANDWIDTHS)
+@check("bandwidth.path", by="property", mutants=WRONG_BANDWIDTHS | _OFF)
 def path_minimizer(predict: Any = bias_variance.optimal_bandwidth, *, generator: torch.Generator) -> Numbers:
     """Sixty random cases over many decades: the derivative of the two terms, written out, vanishes at the predicted h."""
     return _stationary(predict, "path", generator)
@@ -281,6 +281,7 @@ def closed_form_for_small_t(predict: Any = bias_variance.leading_bandwidth, *, g
         require(abs(slope - 2 / (k + 6)) > 0.05, f"slope {slope:.3f}: the exponent at one point is not excluded")
         numbers[f"slope in t/N, k = {k}"] = slope
     constant = predict(1e-3, 400.0, k=1, curvature_square=1.0, density=1 / (2 * math.pi), problem="path") / (1e-3 / 400) ** 0.4
+    agree("constant on the unit circle", constant, 1.257, 5e-4)
     return numbers | {"constant on the unit circle": constant}
 
 

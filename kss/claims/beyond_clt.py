@@ -33,7 +33,9 @@ $$\mathbb E\,D(0)\,D(x) = \frac{e^{-2u}}{r^2}\left(\frac12 - \frac{u^2}2 - \frac
 
 Without smoothing the variance is $\dfrac1{2(Np)^2t^2}$.""",
     source="limit $h = 0$: folklore; the covariance derived here",
-    regime=SPARSE + r""". No condition on $h$. For $N$ independent draws the relative error is $O(1/N)$.""",
+    regime=SPARSE
+    + r""". No condition on $h$, but that the density be constant as far as $K$ reaches. ($N$ independent draws in place of
+the process: a relative $O(1/N)$, computed for $h = 0$ only.)""",
     uses=("empirical.collapse", "bias.decomposition"),
     chapter=CHAPTER,
     verdict="holds in regime",
@@ -78,13 +80,13 @@ def _value_and_integral() -> tuple[str, float, float]:
 
 @cache
 def _reference_variance(width: float) -> float:
-    """The integral of that covariance against `G_{2h}` at rate 1, `width = sqrt(h)`, in 30-digit arithmetic, as it stands."""
+    """The integral of that covariance against `G_{2h}` at rate 1, `width = sqrt(h)`, in 20-digit arithmetic, as it stands."""
     import mpmath  # type: ignore[import-untyped]
     import sympy
 
     x, covariance = _poisson_covariance()
     function = sympy.lambdify(x, covariance, "mpmath")
-    with mpmath.workdps(30):
+    with mpmath.workdps(20):
         h = mpmath.mpf(width) ** 2
         ends = [0, min(width, 1), 5 * min(width, 1), 20 * min(width, 1), 45]
         total = mpmath.quad(lambda u: function(u) * mpmath.exp(-(u**2) / (4 * h)) / mpmath.sqrt(4 * mpmath.pi * h), ends)
@@ -104,7 +106,7 @@ def _reference_variance(width: float) -> float:
     },
 )
 def nearest_points_of_a_poisson_process(predict: Any = sparse.sparse_variance, *, generator: torch.Generator) -> Numbers:
-    """The covariance by sympy, case by case; its integral against `G_{2h}` in 30 digits, for widths of 0.1 to 40 mean gaps."""
+    """The covariance by sympy, case by case; its integral against `G_{2h}` in 20 digits, for widths of 0.1 to 40 mean gaps."""
     covariance, at_zero, total = _value_and_integral()
     require(at_zero == 1 / 2 and total == 0, f"variance {at_zero}, integral {total}: expected 1/2 and 0")
     worst = 0.0
@@ -339,7 +341,8 @@ enters the formula. Refuted here as stated""",
     regime=r"""Refuted for $k = 1$: with $a = Np\sqrt t$, and $a \ll 1 \ll Np\sqrt h$, the variance is $\frac78 a^{-4}$ times the
 formula's: a hundred times for $a = 0.3$ and $9 \cdot 10^3$ times for $a = 0.1$. Smoothing averages the logarithm of $p_t^N$, and
 where data are sparse that
-is not nearly linear in the data. What is true: the formula with $N p_M t^{k/2} \gg 1$, {claim}`variance.small_time`.""",
+is not nearly linear in the data. (The variance is that of the limit $t \to 0$, {claim}`variance.sparse`; the chapter measures it.)
+What is true: the formula with $N p_M t^{k/2} \gg 1$, {claim}`variance.small_time`.""",
     uses=("variance.sparse_limit", "variance.small_time"),
     chapter=CHAPTER,
     verdict="refuted as stated",
@@ -356,7 +359,7 @@ is not nearly linear in the data. What is true: the formula with $N p_M t^{k/2} 
     },
 )
 def far_above_the_formula(predict: Any = sparse.sparse_variance, *, generator: torch.Generator) -> Numbers:
-    """Kernels of 4 and 40 gaps, t down to 1e-4 gaps squared: the exact variance, in 30 digits, over the CLT formula."""
+    """Kernels of 4 and 40 gaps, t down to 1e-4 gaps squared: the exact variance, in 20 digits, over the CLT formula."""
     numbers: Numbers = {}
     for width, a in ((4.0, 0.1), (40.0, 0.1), (40.0, 0.01)):
         t, h = (a / 500) ** 2, (width / 500) ** 2

@@ -170,7 +170,8 @@ $$\mathbb E_{p_t}|K * s_t - s_t|^2 = \frac{k^2h^2}{4R^2t^2}\left(1 + \frac{4(3-k
 
 On a circle and for $h \ll t$ the factor is $1 + 8t/R^2$.""",
     source=f"{PAPER} (the power); constants derived here, the second display found numerically",
-    regime=r"""As {claim}`mollified.curvature`; the law exact, no noise. The first display is computed on $k$-spheres and on the product of
+    regime=r"""As {claim}`mollified.curvature`; the law exact, no noise. The first display at points where $|H|$ is of order $1/R$ (where
+$H = 0$ the left side is not 0, but of higher order); it is computed on $k$-spheres and on the product of
 two circles, the second on $k$-spheres, $k = 1, 2, 3$, for $h/t$ up to 4.""",
     uses=("mollified.curvature",),
     chapter=CHAPTER,
@@ -182,7 +183,7 @@ two circles, the second on $k$-spheres, $k = 1, 2, 3$, for $h/t$ up to 4.""",
     "bias.curved",
     by="quadrature",
     mutants={
-        "off by 5 %": returns(lambda square, *_: 1.05 * square),
+        "off by 2.5 %": returns(lambda square, *_: 1.025 * square),
         "1/2 for 1/4": returns(lambda square, *_: 2 * square),
         "not squared": instead(lambda curvature_square, t, h: h * math.sqrt(curvature_square) / (2 * t)),
         "t + h for t": instead(lambda curvature_square, t, h: h**2 * curvature_square / (4 * (t + h) ** 2)),
@@ -204,11 +205,11 @@ def at_points_of_spheres_and_of_a_torus(predict: Any = bias_variance.small_time_
 
 
 @cache
-def _mean_square(k: int, t: float, h: float) -> float:
-    """`E |K * s - s|^2` over `p_t` on the unit k-sphere: Gauss-Hermite in the radius, whose density is `r^k p_t(r)`."""
-    z, weight = special.roots_hermitenorm(24)
-    r, nu, law = 1 + math.sqrt(t) * z, (k - 1) / 2, sums.Sphere(k)
-    weight = weight * r**k * special.ive(nu, r / t) * (r / t) ** -nu
+def _mean_square(k: int, radius: float, t: float, h: float) -> float:
+    """`E |K * s - s|^2` over `p_t` on a k-sphere: Gauss-Hermite in the distance from its center, whose density is `r^k p_t(r)`."""
+    z, weight = special.roots_hermitenorm(14)
+    r, nu, law = radius + math.sqrt(t) * z, (k - 1) / 2, sums.Sphere(k, radius)
+    weight = weight * r**k * special.ive(nu, r * radius / t) * (r * radius / t) ** -nu
     return float(weight @ (law.smoothed_score(r, t, h) - law.score(r, t)) ** 2 / weight.sum())
 
 
@@ -220,6 +221,11 @@ def _mean_square(k: int, t: float, h: float) -> float:
         "8 t for every k": instead(
             lambda k, radius, t, h: bias_variance.small_time_squared_bias((k / radius) ** 2, t, h) * (1 + (8 * t + 1.5 * h) / radius**2)
         ),
+        "R for its square": instead(
+            lambda k, radius, t, h: (
+                bias_variance.small_time_squared_bias((k / radius) ** 2, t, h) * (1 + (4 * (3 - k) * t + 1.5 * (2 - k) * h) / radius)
+            )
+        ),
         "no correction": instead(lambda k, radius, t, h: bias_variance.small_time_squared_bias((k / radius) ** 2, t, h)),
         "no term in h": instead(
             lambda k, radius, t, h: bias_variance.small_time_squared_bias((k / radius) ** 2, t, h) * (1 + 4 * (3 - k) * t / radius**2)
@@ -227,11 +233,12 @@ def _mean_square(k: int, t: float, h: float) -> float:
     },
 )
 def averaged_over_the_noisy_law(predict: Any = bias_variance.sphere_mean_squared_bias, *, generator: torch.Generator) -> Numbers:
-    """On unit k-spheres, k = 1, 2, 3: what the formula leaves is of second order in t + h, at fixed h/t."""
+    """On k-spheres of radius 2, 1/2, 1, k = 1, 2, 3: what the formula leaves is of second order in t + h, at fixed h/t."""
     numbers: Numbers = {}
-    for k, ratio in itertools.product((1, 2, 3), (0.01, 1.0, 4.0)):
+    for (k, radius), ratio in itertools.product(((1, 2.0), (2, 0.5), (3, 1.0)), (0.01, 1.0, 4.0)):
         times = 2e-3 * HALVINGS
-        off = np.array([_mean_square(k, t, ratio * t) / float(predict(k, 1.0, t, ratio * t)) - 1 for t in times])
+        exact = [_mean_square(k, radius, t, ratio * t) for t in radius**2 * times]
+        off = np.array([e / float(predict(k, radius, t, ratio * t)) - 1 for e, t in zip(exact, radius**2 * times, strict=True)])
         agree(f"mean square/formula - 1, k = {k}, h/t = {ratio}", off, np.zeros(4), 100 * ((1 + ratio) * times) ** 2)
         numbers[f"order, k = {k}, h/t = {ratio:g}"] = order_of(f"remainder, k = {k}, h/t = {ratio}", abs(off), 2)
     return numbers
@@ -249,8 +256,9 @@ with $\Sigma_t(u,v)/N$ the covariance of the empirical denoiser. The two integra
     regime=r"""Every law for which the integral is finite (on the whole space it need not be: for $\mathcal N(0, v)$ it is for
 $h < (t+v)(t+2v)/v$ only). The first relation asks for """
     + CLT
-    + r""" near $x$, as far as $K$ reaches; the second is exact. Computed for the circle, the sphere, laws on $k$-dimensional normal space
-$k = 1, 2$, and a law with finitely many atoms; kernels $\mathcal N(0, hI)$ and $\mathcal N(0, S)$.""",
+    + r""" near $x$, as far as $K$ reaches, and is measured by {claim}`variance.measured`; the second is exact. It is computed for the
+circle, two normal laws on the line, one in the plane, and a law with four atoms; kernels $\mathcal N(0, hI)$, and
+$\mathcal N(0, S)$ in the plane.""",
     uses=("bias.decomposition",),
     chapter=CHAPTER,
     verdict="holds in regime",
@@ -347,6 +355,7 @@ def sums_over_the_law(predict: Any = bias_variance.variance, *, generator: torch
     by="quadrature",
     mutants={
         "off by 1e-3": _scaled(lambda t, N: 1 + 1e-3),
+        "root of N": _scaled(lambda t, N: math.sqrt(N)),
         "not smoothed": instead(lambda law, x, t, h, N, **kw: bias_variance.variance(law, x, t, 0.0, N)),
         "unmollified at t + h": instead(lambda law, x, t, h, N, **kw: bias_variance.variance(law, x, t + h, 0.0, N)),
     },
@@ -355,6 +364,6 @@ def fourier_modes_of_the_circle(predict: Any = bias_variance.variance, *, genera
     """On the circle, where Fourier modes are independent: sums over modes with Bessel functions; no density of points, no grid in R^2."""
     worst = 0.0
     for t, h in ((0.004, 0.002), (0.004, 0.008), (0.02, 0.0)):
-        found, expected = predict(Circle(), (0.6, 0.8), t, h, 1.0, accuracy=1e-5), circle_noise(t, h)[0]
+        found, expected = predict(Circle(), (0.6, 0.8), t, h, 7.0, accuracy=1e-5), circle_noise(t, h)[0] / 7
         worst = max(worst, agree(f"circle, t = {t}, h = {h}", found.value, expected, 1e-4 * expected))
     return {"worst error/allowance": worst}

@@ -37,7 +37,7 @@ The least path KL is of order $N^{-4/(k+4)}$.""",
 curvature); $t + h^*$ far below the squared length on which $p_M$ varies; $\nabla\Delta\log p_t \ne 0$ at the point. Computed on a circle of
 length $2\pi$, $k = 1$: both minimizers of exact bias plus exact linearized noise agree with the formulas (with $t + h$ in place of $h$)
 up to
-a relative $4(t + h)$.""",
+a relative $4(t + h)$ (plus 1 % for the search). The last sentence puts them into the two terms.""",
     uses=("mollified.expansion", "variance.double_integral"),
     chapter=CHAPTER,
     verdict="holds in regime",
@@ -94,13 +94,12 @@ def _flat_errors(problem: str) -> tuple[np.ndarray, np.ndarray, float]:
 @check(
     "bandwidth.flat",
     by="rate",
-    lane="full",
     mutants=WRONG_BANDWIDTHS
     | {
         "with the power of t of a curved manifold": instead(lambda t, N, *, regular, **kw: _optimal(t, N, **kw)),
         "|H| for its square": instead(_unsquared),
         "t not added to h": returns(lambda h, t, *_, **__: h + t),
-        "off by 5 %": returns(lambda h, *_, **__: 1.06 * h),
+        "off by 5 %": returns(lambda h, *_, **__: 1.05 * h),
     },
 )
 def on_a_periodic_line(predict: Any = bias_variance.optimal_bandwidth, *, generator: torch.Generator) -> Numbers:
@@ -131,7 +130,8 @@ for $y < 1$, and infinite for $y \ge 1$. It *grows* with $h$: at this level the 
     source="derived here",
     regime=r"""Normal law, limit $N \to \infty$ at fixed $t$, $h$. The average is dominated by the tails, where at finite $N$ the CLT
 does not
-hold: what smoothing gains on normal data (and it does gain) is a finite-$N$ effect, and of other size.""",
+hold: what smoothing gains on a few hundred normal data (the chapter measures it) is a finite-$N$ effect. Computed for $y \le 0.5$; that the
+average is infinite for $y \ge 1$ is read off the exponents.""",
     uses=("variance.double_integral", "mollified.gaussian"),
     chapter=CHAPTER,
     verdict="holds",
@@ -158,6 +158,7 @@ def _gaussian_averages(v: float, t: float, h: float) -> tuple[float, float]:
     by="quadrature",
     mutants={
         "off by 1e-5": returns(lambda value, *_: value * (1 + 1e-5)),
+        "root of N": returns(lambda value, v, t, h, N, d: value * math.sqrt(N)),
         "unmollified at t + h": instead(lambda v, t, h, N, d: bias_variance.gaussian_mean_variance(v, t + h, 0.0, N, d)),
         "exponent of a manifold": instead(
             lambda v, t, h, N, d: bias_variance.gaussian_mean_variance(v, t, 0.0, N, d) * (t / (t + h)) ** (1 + d / 2)
@@ -175,13 +176,13 @@ def average_over_the_noisy_law(predict: Any = bias_variance.gaussian_mean_varian
     """Sums over the law, the kernel and x on grids of the line; in d = 2 and 4 by products. And it grows with h."""
     worst, numbers = 0.0, {}
     for v, t, widths in ((1.0, 1.0, (0.0, 0.3, 1.0)), (0.5, 0.8, (0.0, 0.6))):
-        for d in (1, 2, 4):
+        for d, N in ((1, 30), (2, 30), (4, 50)):
             values = []
             for h in widths:
                 score, density = _gaussian_averages(v, t, h)
-                values.append(d * score * density ** (d - 1) / 30)
+                values.append(d * score * density ** (d - 1) / N)
                 what = f"average, d = {d}, v = {v}, t = {t}, h = {h}"
-                worst = max(worst, agree(what, predict(v, t, h, 30, d), values[-1], 1e-6 * values[-1]))
+                worst = max(worst, agree(what, predict(v, t, h, N, d), values[-1], 1e-6 * values[-1]))
             require(values == sorted(values), f"d = {d}: {values} does not grow with h")
             if v == 1:
                 numbers[f"smoothed/raw, d = {d}, v = t = 1, h = 0.3"] = float(values[1] / values[0])

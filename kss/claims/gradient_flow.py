@@ -243,9 +243,10 @@ claim(
 Then
 
 $$\partial_t\,(K * \log p_t) = \tfrac12\left(\Delta (K * \log p_t) + |K * s_t|^2\right) + r_t, \qquad
-\partial_t q_t = \tfrac12\Delta q_t + (r_t - \langle r_t\rangle)\, q_t, \qquad \partial_t\log Z_t = \langle r_t\rangle,$$
+\partial_t\pi_t = \tfrac12\Delta\pi_t + (r_t - \langle r_t\rangle)\,\pi_t, \qquad \partial_t\log Z_t = \langle r_t\rangle,$$
 
-with $\langle r_t\rangle$ the mean under $q_t$. The gradient of $r$ is the term missing in {claim}`mollified.not_generated`.""",
+with $\pi_t = e^{K * \log p_t}/Z_t$ the LED-KDE and $\langle r_t\rangle$ the mean under it.
+The gradient of $r$ is the term missing in {claim}`mollified.not_generated`.""",
     source="derived here",
     regime=r"""Every law $p_*$ and every kernel $K \ge 0$ that do not depend on $t$, with finite second moments; $t > 0$.
 $Z_t = \int e^{K * \log p_t}$.""",

@@ -10,9 +10,8 @@ from scipy import integrate, special
 
 from kss.claims.registry import check, claim, instead, returns
 from kss.distributions import Circle, Embedded, FlatTorus, Gaussian, Sphere
-from kss.testing.compare import agree, require
+from kss.testing.compare import agree
 from kss.theory.kl.delta import (
-    box_bracket,
     box_third_moment,
     bracket,
     expected_chi_square,
@@ -22,7 +21,8 @@ from kss.theory.kl.delta import (
     second_order,
     sphere_correction,
 )
-from kss.theory.kl.exact import expected_kl_box_exact, expected_kl_exact
+from kss.theory.kl.exact import expected_kl_exact, mean_log_ratio
+from kss.theory.spectral import excess_trace
 
 CHAPTER = "kl"
 PAPER = "Gabriel, Ged, Han Veiga and Schertzer, arXiv 2505.22841 v1"
@@ -133,7 +133,7 @@ claim(
 $$\mathbb E \int \frac{(p_t^N - p_t)^2}{p_t}\,dx = \frac{B_t}{N}, \qquad
 B_t = (4\pi t)^{-d/2} \int \frac{p_{t/2}(x)}{p_t(x)}\,dx - 1 .$$""",
     source="derived here; B is the chi-square information between X_0 and X_t (Goldfeld et al., arXiv 1905.13576)",
-    regime=r"""Every law, $t > 0$; both sides may be infinite.""",
+    regime=r"""Every law, $t > 0$; both sides may be infinite. Computed for a normal law and $N = 1, 2$.""",
     chapter=CHAPTER,
     verdict="holds",
 )
@@ -157,7 +157,7 @@ def _chi_squares(v: float, t: float) -> tuple[float, float]:
     by="quadrature",
     mutants={
         "N for its square root": instead(lambda law, t, N: bracket(law, t) / math.sqrt(N)),
-        "t for t/2": instead(lambda law, t, N: 2 * t / N),
+        "kernel of variance 2t": instead(lambda law, t, N: bracket(law, 2 * t) / N),
         "without the 1": instead(lambda law, t, N: (bracket(law, t) + 1) / N),
         "half": returns(lambda value, *_: value / 2),
         "off by 1e-6": returns(lambda value, *_: value * (1 + 1e-6)),
@@ -185,8 +185,8 @@ claim(
 
 A law on a linear subspace has the bracket it has within the subspace.""",
     source="derived here",
-    regime="Every t > 0.",
-    uses=("kl.chi_square",),
+    regime="Every $t > 0$. The box is {claim}`spectral.theta`: there $1 + B_t$ is the heat trace.",
+    uses=("kl.chi_square", "spectral.theta"),
     chapter=CHAPTER,
     verdict="holds",
 )
@@ -252,26 +252,6 @@ def brackets_of_spheres_and_tori(predict: Any = bracket, *, generator: torch.Gen
     return {"worst error/allowance": max(worst, agree("2-sphere", predict(Sphere(2, 3.0), 0.25), 36.0, 1e-10))}
 
 
-@check(
-    "kl.bracket",
-    by="quadrature",
-    mutants={
-        "leading term": instead(lambda sides, t: float(np.prod(sides)) * (4 * math.pi * t) ** (-np.size(sides) / 2) - 1),
-        "t for t/2": instead(lambda sides, t: box_bracket(sides, t / 2)),
-        "off by 1e-8": returns(lambda value, *_: value * (1 + 1e-8)),
-    },
-)
-def box_brackets(predict: Any = box_bracket, *, generator: torch.Generator) -> Numbers:
-    """`mean (G_t/p)^2 - 1` over the wrapped kernel; a rectangle as a product."""
-    worst = 0.0
-    squares = {t: float((_wrapped_kernel(t) ** 2).mean()) for t in (1e-3, 0.1, 2.0, 8.0)}
-    for t, square in squares.items():
-        worst = max(worst, agree(f"t = {t}", predict(CIRCUMFERENCE, t), square - 1, 1e-10 * (square - 1) + 1e-14))
-    both = squares[0.1] * squares[2.0] - 1
-    sides = [CIRCUMFERENCE, CIRCUMFERENCE * math.sqrt(0.05)]
-    return {"worst error/allowance": max(worst, agree("rectangle", predict(sides, 0.1), both, 1e-10 * both))}
-
-
 claim(
     "kl.bracket_small_time",
     title="Near a closed manifold B grows like the volume over a cell, whatever the density",
@@ -298,7 +278,7 @@ $$1 + B_t = \operatorname{vol}(M)\,(4\pi t)^{-k/2}\left(1 + \frac{k(9k - 10)}{16
         "volume alone": instead(lambda k, t, radius: k * (k - 1) / 2 * t / radius**2),
         "density alone": instead(lambda k, t, radius: k * (k - 2) / 16 * t / radius**2),
         "sign": returns(lambda value, *_: -value),
-        "off by 0.1 %": returns(lambda value, *_: 1.001 * value),
+        "off by 1e-6": returns(lambda value, *_: (1 + 1e-6) * value),
     },
 )
 def next_term_on_spheres(predict: Any = sphere_correction, *, generator: torch.Generator) -> Numbers:
@@ -308,8 +288,8 @@ def next_term_on_spheres(predict: Any = sphere_correction, *, generator: torch.G
         area = 2 * math.pi ** ((k + 1) / 2) / math.gamma((k + 1) / 2)
         a, b, c = (((1 + _sphere_bracket(k, t)) * (4 * math.pi * t) ** (k / 2) / area - 1) / t for t in (4e-4, 2e-4, 1e-4))
         limit = (8 * c - 6 * b + a) / 3
-        # The third term is t^2 times a polynomial of degree 6 in k; quadrature errs by 1e-12/t.
-        worst = max(worst, agree(f"k = {k}", predict(k, 1.0, 1.0), limit, 1e-6 + 4e-11 * k**6))
+        # Quadrature errs by 1e-12/t, times 11/3; what the extrapolation leaves is 8 t^3 times the fourth term's coefficient, below 1e-9.
+        worst = max(worst, agree(f"k = {k}", predict(k, 1.0, 1.0), limit, 5e-8))
         numbers[f"k = {k}"] = limit
     return numbers | {"worst error/allowance": worst}
 
@@ -328,22 +308,22 @@ def _uneven_bracket(t: float, height: float) -> float:
     mutants={
         "d for k": instead(lambda volume, k, t: volume * (4 * math.pi * t) ** (-(k + 1) / 2)),
         "2 pi for 4 pi": instead(lambda volume, k, t: volume * (2 * math.pi * t) ** (-k / 2)),
-        "off by 1 %": returns(lambda value, *_: 1.01 * value),
+        "off by 0.1 %": returns(lambda value, *_: 1.001 * value),
     },
 )
 def leading_term_for_uneven_densities(predict: Any = leading_bracket, *, generator: torch.Generator) -> Numbers:
-    """Densities that vary by factors up to 19 on the interval, and spheres k = 1, 2, 3: ratio to the prediction, and slopes."""
-    worst, slopes = 0.0, []
-    for height in (0.0, 0.5, 0.9):
-        values = [1 + _uneven_bracket(t, height) for t in (4e-4, 1e-4)]
-        worst = max(worst, agree(f"height {height}", predict(CIRCUMFERENCE, 1, 1e-4), values[1], 5e-4 * values[1]))
-        slopes.append(math.log(values[0] / values[1]) / math.log(4))
-    for k in (1, 2, 3):
-        area = 2 * math.pi ** ((k + 1) / 2) / math.gamma((k + 1) / 2)
-        value = 1 + _sphere_bracket(k, 1e-4)
-        worst = max(worst, agree(f"{k}-sphere", predict(area, k, 1e-4), value, 5e-4 * value))
-    require(all(abs(slope + 0.5) < 1e-3 for slope in slopes), f"slopes {slopes}, expected -1/2")
-    return {"worst error/allowance": worst, "slopes": str([round(s, 5) for s in slopes])}
+    """Densities that vary by factors up to 19 on the interval, and spheres k = 1, 2, 3, at two times: the prediction is off by O(t)."""
+    worst = 0.0
+    for t in (4e-4, 1e-4):
+        # The next term is k (9k - 10)/16 t on spheres, at most 51 t/16, and less than t for these densities.
+        for height in (0.0, 0.5, 0.9):
+            value = 1 + _uneven_bracket(t, height)
+            worst = max(worst, agree(f"height {height}, t = {t}", predict(CIRCUMFERENCE, 1, t), value, t * value))
+        for k in (1, 2, 3):
+            area = 2 * math.pi ** ((k + 1) / 2) / math.gamma((k + 1) / 2)
+            value = 1 + _sphere_bracket(k, t)
+            worst = max(worst, agree(f"{k}-sphere, t = {t}", predict(area, k, t), value, 3.3 * t * value))
+    return {"worst error/allowance": worst}
 
 
 # --- The mean of KL ----------------------------------------------------------------------------------------------------------------
@@ -397,13 +377,14 @@ def mean_for_one_datum(predict: Any = expected_kl_exact, *, generator: torch.Gen
     "kl.exact_mean",
     by="quadrature",
     mutants={
-        "delta method": instead(lambda side, t, N: box_bracket(side, t) / (2 * N)),
-        "one more datum": instead(lambda side, t, N: expected_kl_box_exact(side, t, N + 1)),
-        "off by 1e-6": returns(lambda value, *_: value * (1 + 1e-6)),
+        "delta method": instead(lambda log_xi, weight, N: (weight @ np.exp(2 * log_xi) - 1) / (2 * N)),
+        "one more datum": instead(lambda log_xi, weight, N: mean_log_ratio(log_xi, weight, N + 1)),
+        "the mean inside": instead(lambda log_xi, weight, N: -weight @ log_xi / N),
+        "off by 1e-8": returns(lambda value, *_: value * (1 + 1e-8)),
     },
 )
-def mean_for_two_and_three_data_in_a_box(predict: Any = expected_kl_box_exact, *, generator: torch.Generator) -> Numbers:
-    """By symmetry the first datum is at 0: sums over the others and over x, with equal steps, exact to rounding."""
+def mean_for_two_and_three_data_in_a_box(predict: Any = mean_log_ratio, *, generator: torch.Generator) -> Numbers:
+    """The integral over s. By symmetry the first datum is at 0: sums over the others and over x, with equal steps."""
     worst = 0.0
     for t in (0.3, 2.0):
         n = 90
@@ -412,7 +393,9 @@ def mean_for_two_and_three_data_in_a_box(predict: Any = expected_kl_box_exact, *
         two = float(-np.log((kernel + shifted) / 2).mean())
         three = float(-np.log((kernel + shifted[:, None] + shifted) / 3).mean())
         for N, expected in ((2, two), (3, three)):
-            worst = max(worst, agree(f"N = {N}, t = {t}", predict(CIRCUMFERENCE, t, N), expected, 1e-7 * expected))
+            got = predict(np.log(kernel), np.full(n, 1 / n), N)
+            # The steps of the sum err by 5e-10, the 90 places by 1e-9.
+            worst = max(worst, agree(f"N = {N}, t = {t}", got, expected, 3e-9))
     return {"worst error/allowance": worst}
 
 
@@ -426,8 +409,8 @@ $\left(\frac32 - \frac23 \left(2/\sqrt 3\right)^k\right) B_t/N$ of the first: 0.
 for $k = 3$.""",
     source="delta method; next term derived here",
     regime=r"""$B_t/N \ll 1$, on a closed manifold the same as $N t^{k/2} \gg \operatorname{vol}(M)$ (CLT regime). Compact
-support, density nowhere zero. Computed on the periodic interval and the circle.""",
-    uses=("kl.chi_square", "kl.exact_mean"),
+support, density nowhere zero. Computed on the periodic interval and the circle; rectangles in {claim}`spectral.expected_kl`.""",
+    uses=("kl.chi_square", "kl.exact_mean", "spectral.expected_kl"),
     chapter=CHAPTER,
     verdict="holds in regime",
 )
@@ -439,19 +422,18 @@ support, density nowhere zero. Computed on the periodic interval and the circle.
     mutants={
         "N for its square root": instead(lambda bracket, N: bracket / (2 * math.sqrt(N))),
         "chi-square": returns(lambda value, *_: 2 * value),
-        "off by 3 %": returns(lambda value, *_: 1.03 * value),
+        "off by 0.02 %": returns(lambda value, *_: 1.0002 * value),
     },
 )
 def first_order_on_the_interval(predict: Any = first_order, *, generator: torch.Generator) -> Numbers:
-    """The exact mean exceeds the prediction by `0.73 B/N` of it, within `(B/N)^2`, at t from 1e-3 to 1e-1."""
+    """The exact mean exceeds the prediction by the next term, about `0.73 B/N` of it, within `2 (B/N)^2`, at t from 1e-3 to 1e-1."""
     worst = 0.0
     for t, N in ((1e-3, 1000), (1e-3, 10_000), (1e-2, 300), (1e-2, 3000), (1e-1, 100)):
         b = _theta(t) - 1
         exact = box_mean_kl(t, N)
-        correction = 1.5 - (2 / 3) * 2 / math.sqrt(3)
-        # Besides (B/N)^2, the correction's own error: M and B^2 differ from their small-t forms by 4/B of them.
-        allowed = (b / N) ** 2 + 5 / N + 1e-8
-        worst = max(worst, agree(f"exact/predicted - 1, t = {t}, N = {N}", exact / predict(b, N) - 1, correction * b / N, allowed))
+        correction = 1.5 * b - 2 / 3 * float(((_wrapped_kernel(t) - 1) ** 3).mean()) / b
+        allowed = 2 * (b / N) ** 2 + 1e-8  # the third term; here 1.2 to 1.5 (B/N)^2
+        worst = max(worst, agree(f"exact/predicted - 1, t = {t}, N = {N}", exact / predict(b, N) - 1, correction / N, allowed))
     return {"worst error/allowance": worst}
 
 
@@ -462,7 +444,7 @@ def first_order_on_the_interval(predict: Any = first_order, *, generator: torch.
         "third moment forgotten": instead(lambda b, N, m: 3 * b**2 / 4 / N**2),
         "third moment with the other sign": instead(lambda b, N, m: (3 * b**2 / 4 + m / 3) / N**2),
         "fourth moment without its pairs": instead(lambda b, N, m: (b**2 / 4 - m / 3) / N**2),
-        "off by 2 %": returns(lambda value, *_: 1.02 * value),
+        "off by 0.2 %": returns(lambda value, *_: 1.002 * value),
     },
 )
 def second_order_on_the_interval(predict: Any = second_order, *, generator: torch.Generator) -> Numbers:
@@ -472,8 +454,8 @@ def second_order_on_the_interval(predict: Any = second_order, *, generator: torc
         b, m = _theta(t) - 1, float(((_wrapped_kernel(t) - 1) ** 3).mean())
         ratios = [(box_mean_kl(t, N) - b / (2 * N)) / float(predict(b, N, m)) for N in (1000, 2000, 4000)]
         limit = (8 * ratios[2] - 6 * ratios[1] + ratios[0]) / 3
-        # Third term of the expansion in B/N: 8 (B/4000)^3 with a constant of order one; the sums err by 1e-10 of KL.
-        worst = max(worst, agree(f"second order, t = {t}", limit, 1.0, 1e-2))
+        # What the extrapolation leaves is 8 (B/4000)^3, 2e-5 at t = 1e-3, with a constant of order ten.
+        worst = max(worst, agree(f"second order, t = {t}", limit, 1.0, 1e-3))
         numbers[f"ratio at N = 1000, t = {t}"] = ratios[0]
     return numbers | {"worst error/allowance": worst}
 
@@ -484,23 +466,27 @@ def second_order_on_the_interval(predict: Any = second_order, *, generator: torc
     mutants={
         "chi-square": returns(lambda value, *_: 2 * value),
         "d for k": instead(lambda law, t, N: law.volume * (4 * math.pi * t) ** (-law.dim / 2) / (2 * N)),
-        "off by 3 %": returns(lambda value, *_: 1.03 * value),
+        "off by 0.1 %": returns(lambda value, *_: 1.001 * value),
     },
 )
 def first_order_on_the_circle(predict: Any = expected_kl, *, generator: torch.Generator) -> Numbers:
-    """The unit circle in the plane, t = 0.01: the exact mean exceeds the prediction by 0.73 B/N, within `(B/N)^2 + B t/N`."""
+    """The unit circle in the plane, t = 0.01: the exact mean exceeds the prediction by 0.73 B/N of it, within `2 (B/N)^2 + (1 + B t)/N`."""
     worst, t = 0.0, 0.01
     for N in (1000, 4000):
         b = _sphere_bracket(1, t)
         excess = circle_mean_kl(t, N) / predict(Circle(), t, N) - 1
-        worst = max(worst, agree(f"exact/predicted - 1, N = {N}", excess, 0.73 * b / N, (b / N) ** 2 + (4 + b * t) / N))
+        worst = max(worst, agree(f"exact/predicted - 1, N = {N}", excess, 0.73 * b / N, 2 * (b / N) ** 2 + (1 + b * t) / N))
     return {"worst error/allowance": worst}
 
 
 @check(
     "kl.delta_method",
     by="property",
-    mutants={"boxes of the wrong size": returns(lambda value, sides, t: value / 2), "no lower terms": instead(lambda sides, t: 0.0)},
+    mutants={
+        "moment of xi": returns(lambda value, lengths, t: value + 3 * excess_trace(t, lengths) + 1),
+        "2 B for 3 B": returns(lambda value, lengths, t: value + excess_trace(t, lengths)),
+        "off by 1e-8": returns(lambda value, *_: value * (1 + 1e-8)),
+    },
 )
 def third_moment_of_boxes(predict: Any = box_third_moment, *, generator: torch.Generator) -> Numbers:
     """`E (xi - 1)^3` by the mean over a period; a rectangle from `E xi^3`, `E xi^2` of its sides."""

@@ -46,10 +46,10 @@ $t = 0.1$ and by a factor 2.1 at $t = 0.01$, although $B_t/(2N)$ is only 0.005 a
     },
 )
 def formula_overstates(predict: Any = expected_kl, *, generator: torch.Generator) -> Numbers:
-    """`N(0, 1)`, N = 1000: three nested sums against the formula. At t = 8 the same formula is right within 1 %."""
+    """`N(0, 1)`, N = 1000: three nested sums against the formula. At t = 8 the same formula is right within 1e-4."""
     numbers: Numbers = {}
     law = Gaussian([0.0], 1.0)
-    for t, low, high in ((0.1, 1.4, 1.5), (0.01, 2.0, 2.3), (8.0, 0.99, 1.01)):
+    for t, low, high in ((0.1, 1.44, 1.46), (0.01, 2.1, 2.15), (8.0, 0.9999, 1.0001)):
         exact, formula = normal_mean_kl(t, 1000), predict(law, t, 1000)
         require(low < formula / exact < high, f"t = {t}: formula {formula}, exact {exact}")
         numbers |= {f"exact, t = {t}": exact, f"formula, t = {t}": formula}
@@ -85,7 +85,7 @@ claim(
     statement=r"""The number $N_c$ of data at which $\mathbb E\,\mathrm{KL}(p_t\,\Vert\,p_t^N) = 1$ grows like $t^{-k/2}$. The delta
 method's $\frac12\operatorname{vol}(M)(4\pi t)^{-k/2}$ has the right exponent and the wrong constant, because at KL = 1 it is
 outside of its regime: on the
-unit circle $N_c$ is 3.0 times as large.""",
+unit circle $N_c$ is 2.9 to 3.0 times as large.""",
     source="the constant: delta method taken at KL = 1; refuted by the exact mean",
     regime=r"""Uniform law on the unit circle, $4 \cdot 10^{-4} \le t \le 6.4 \cdot 10^{-3}$.""",
     uses=("kl.delta_method", "kl.exact_mean"),
@@ -113,18 +113,20 @@ def _circle_critical(t: float) -> float:
     },
 )
 def raw_circle_at_one_nat(predict: Any = critical_sample_size, *, generator: torch.Generator) -> Numbers:
-    """Exact sums on the circle, t = 4e-4, 1.6e-3, 6.4e-3, against the limit of dense data on a line: one datum's difference allowed."""
+    """Exact sums on the circle, t = 4e-4, 1.6e-3, 6.4e-3, against the limit of dense data on a line: 2.5 data's difference allowed."""
     worst, sizes = 0.0, []
     numbers: Numbers = {}
     for t in (4e-4, 1.6e-3, 6.4e-3):
         found = _circle_critical(t)
         got = predict(t, k=1, volume=CIRCUMFERENCE, formula="raw")
-        # Poisson numbers of data instead of N: a difference of order one datum, here 1.4.
-        worst = max(worst, agree(f"N at KL = 1, t = {t}", got, found, 2.0))
+        # A Poisson number of data instead of N: a difference of order one datum, here 1.9 to 2.0.
+        worst = max(worst, agree(f"N at KL = 1, t = {t}", got, found, 2.5))
+        ratio = found / (0.5 * CIRCUMFERENCE * (4 * math.pi * t) ** -0.5)
+        require(2.85 < ratio < 3.05, f"t = {t}: {ratio} times what the delta method says")
         sizes.append(found)
-        numbers |= {f"N, t = {t}": found, f"N/delta method, t = {t}": found / (0.5 * CIRCUMFERENCE * (4 * math.pi * t) ** -0.5)}
+        numbers |= {f"N, t = {t}": found, f"N/delta method, t = {t}": ratio}
     slope = math.log(sizes[2] / sizes[0]) / math.log(16)
-    # A shift by 1.5 data lets the slope seem steeper by 0.015.
+    # A shift by 2 data lets the slope seem steeper by 0.017.
     require(-0.53 < slope < -0.48, f"slope {slope}, expected -1/2")
     return numbers | {"slope": slope, "worst error/allowance": worst}
 

@@ -140,8 +140,9 @@ $$\begin{aligned}
 \end{aligned}$$""",
     source=f"{PAPER}, the central limit theorem behind Theorem 2; the second form, with posteriors alone, derived here",
     regime=r"""Every probability law $p_*$ on $\mathbb R^d$ for the equality of the two forms, every $x$, $y$ and $t > 0$. For the
-covariance at finite $N$: $t$, $x$, $y$ fixed, $N \to \infty$, relative error $O(1/n)$ with $n$ the number of data that have weight, and a
-law with a finite second moment.""",
+covariance at finite $N$: $t$, $x$, $y$ fixed, $N \to \infty$, a law with a finite second moment; relative to the value at $x = y$ the
+error is $O(1/n)$, with $n = 1/\sum_i w_i^2$ the number of data that have weight. That error was computed on the circle and for two
+normal laws.""",
     uses=("heat.tweedie",),
     chapter=CHAPTER,
     verdict="holds",
@@ -242,7 +243,7 @@ def _finite(name: str, t: float, separate: bool) -> list[np.ndarray]:
     by="rate",
     mutants={name: mutant for name, mutant in _WRONG.items() if "1e-8" not in name}
     | {
-        "off by 1 %": returns(lambda sigma, *_: 1.01 * sigma),
+        "off by 0.1 %": returns(lambda sigma, *_: 1.001 * sigma),
         "standard deviations": returns(lambda sigma, *_: sigma.sign() * sigma.abs().sqrt()),
     },
 )
@@ -254,11 +255,11 @@ def exact_covariance_at_finite_n(predict: Any = clt.covariance, *, generator: to
         sigma = np.asarray(predict(LAWS[name][0], torch.from_numpy(x), torch.from_numpy(y if separate else x), t))
         size = np.abs(sigma).max()
         errors = [(exact - sigma) / size for exact in _finite(name, t, separate)]
-        # Neville's scheme for 1/N -> 0: what remains is of third order, (7/100)^3 for about 40 data with weight at N = 100.
+        # Neville's scheme for 1/N -> 0: what remains is of third order: the first is 7/N at the most, and (7/100)^3 = 3e-4.
         once = [2 * fine - coarse for coarse, fine in itertools.pairwise(errors)]
         limit = (4 * once[1] - once[0]) / 3
         what = f"{name}, {'two points' if separate else 'one point'}"
-        agree(f"{what}: limit of N Cov", limit, np.zeros_like(limit), 1e-3)
+        agree(f"{what}: limit of N Cov", limit, np.zeros_like(limit), 5e-4)
         last = float(np.abs(errors[-1]).max())
         slope = math.log2(float(np.abs(errors[-2]).max()) / last)
         require(0.8 < slope < 1.2, f"{what}: the error falls like N^-{slope:.2f}, neither 1/2 nor 2 is meant")
@@ -301,7 +302,7 @@ def _joint(predict: Any) -> np.ndarray:
     by="statistics",
     lane="full",
     alpha=1e-8,
-    detects="""an entry of the correlation matrix of the four components (of the variances, relative to the formula's) off by 0.12, with
+    detects="""an entry of the correlation matrix of the four components (of the variances, relative to the formula's) off by 0.13, with
 probability 0.999; 0.05 is the margin, of which the terms O(1/N) take 0.02 at N = 400""",
     mutants={name: mutant for name, mutant in _WRONG.items() if "1e-8" not in name}
     | {
@@ -408,7 +409,8 @@ is $\Sigma_t(x)$ of the empirical law of the data, exactly. For independent data
 of order $n^{-1/2}$, $n = 1/\sum_i w_i^2$ the number of data that have weight.""",
     source=f"{PAPER}, Figure 3; as a bootstrap covariance, derived here",
     regime=r"""The identity: every data set, $x$, $t > 0$. The estimate: fixed $x$ and $t$, $N \to \infty$, CLT regime ($n \gg 1$). As
-$t \to 0$ at fixed data it tends to 0 wherever one point is nearest, whatever the law. The error was measured on the circle.""",
+$t \to 0$ at fixed data it tends to 0 wherever one point is nearest, whatever the law. The error was measured on the circle, at one $N$
+and $t$ ($n = 1260$): below a fifth. Its order $n^{-1/2}$ is that of a mean of $n$ terms, and was not measured.""",
     uses=("clt.reweighted_pca",),
     chapter=CHAPTER,
     verdict="holds in regime",

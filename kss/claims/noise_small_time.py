@@ -236,14 +236,14 @@ def slopes(predict: Any = clt.small_time_covariance, *, generator: torch.Generat
     return numbers
 
 
-@check("clt.small_time", by="quadrature", mutants=_CARELESS | {"off by 4 %": returns(lambda sigma, *_: 1.04 * sigma)})
+@check("clt.small_time", by="quadrature", mutants=_CARELESS | {"off by 1.5 %": returns(lambda sigma, *_: 1.015 * sigma)})
 def beside_the_manifold(predict: Any = clt.small_time_covariance, *, generator: torch.Generator) -> Numbers:
-    """At distances 0.7 sqrt(t) from M the relative error is O(sqrt t), with constant 3: 0.03 at t = 1e-4."""
+    """At distances 0.7 sqrt(t) from M the relative error is O(sqrt t), with constant 1: 0.01 at t = 1e-4."""
     worst, t = 0.0, 1e-4
     for name, (law, _) in CHARTS.items():
         x, _, sigma = _reference(name, t, height=0.7)
         found, size = np.asarray(predict(law, torch.from_numpy(x), t)), float(np.linalg.norm(sigma, 2))
-        worst = max(worst, agree(f"{name}, 0.7 sqrt(t) off M", found, sigma, 3 * math.sqrt(t) * size))
+        worst = max(worst, agree(f"{name}, 0.7 sqrt(t) off M", found, sigma, math.sqrt(t) * size))
     return {"laws": len(CHARTS), "worst error/allowance": worst}
 
 
@@ -256,7 +256,7 @@ $$\mathbb E\left|s_t^N(x) - s_t(x)\right|^2 \approx \frac{\operatorname{tr}\Sigm
 \approx \frac{k\,(4\pi)^{-k/2}}{2\,N\,p_M(x)}\; t^{-1-k/2}.$$""",
     source=f"{PAPER}, Theorem 2 (the exponent); the constant is derived here",
     regime=r"""As in {claim}`clt.small_time`: $t \ll R^2$ and $N p_M t^{k/2} \gg 1$. Relative error $O(t/R^2)$, and $O(1/n)$ with
-$n = N p_M (4\pi t)^{k/2}$ the number of data that have weight.""",
+$n = N p_M (4\pi t)^{k/2}$ the number of data that have weight. Computed at finite $N$ on the circle and on the 2-sphere.""",
     uses=("clt.small_time", "heat.tweedie"),
     chapter=CHAPTER,
     verdict="holds in regime",
@@ -427,11 +427,11 @@ def _decorrelation(
         "kernel at 4t": instead(lambda law, x, offset, t: _decorrelation(law, offset, t, width=4.0)),
         "r r^T forgotten": instead(lambda law, x, offset, t: _decorrelation(law, offset, t, tensor=0.0)),
         "r r^T halved": instead(lambda law, x, offset, t: _decorrelation(law, offset, t, tensor=0.125)),
-        "off by 5 %": returns(lambda sigma, *_: 1.05 * sigma),
+        "off by 1.5 %": returns(lambda sigma, *_: 1.015 * sigma),
     },
 )
 def along_the_manifold(predict: Any = clt.tangential_covariance, *, generator: torch.Generator) -> Numbers:
-    """Seven laws, |r|/sqrt(t) = 0.5, 1, sqrt 2, 2, 3: against the definition; errors below 4 sqrt(t) of the value at r = 0, t = 1e-4."""
+    """Seven laws, |r|/sqrt(t) = 0.5, 1, sqrt 2, 2, 3: against the definition; errors below sqrt(t) of the value at r = 0, t = 1e-4."""
     worst, t = 0.0, 1e-4
     numbers: Numbers = {}
     for name, (law, _) in CHARTS.items():
@@ -440,7 +440,7 @@ def along_the_manifold(predict: Any = clt.tangential_covariance, *, generator: t
             x, y, sigma = _reference(name, t, offset)
             inside, r = law.tangent.T @ sigma @ law.tangent, law.tangent @ (law.tangent.T @ (y - x))
             found = law.tangent.T @ np.asarray(predict(law, torch.from_numpy(x), torch.from_numpy(r), t)) @ law.tangent
-            worst = max(worst, agree(f"{name}, |r| = {offset:.2g} sqrt(t)", found, inside, 4 * math.sqrt(t) * size))
+            worst = max(worst, agree(f"{name}, |r| = {offset:.2g} sqrt(t)", found, inside, math.sqrt(t) * size))
             if name == "circle":
                 numbers[f"circle: correlation at {offset:.3g} sqrt(t)"] = float(inside[0, 0]) / size
     return numbers | {"worst error/allowance": worst}
@@ -458,7 +458,8 @@ $$\hat k = 2\,(1 - \text{slope on logarithmic axes})$$
 estimates the dimension of the manifold. The interval that `intrinsic_dimension` states at 95 % holds $k$ for at least 90 % of data
 sets.""",
     source=f"{PAPER}, Figure 3 (the idea); estimator, choice of scales and interval are this project's",
-    regime=r"""Computed for uniform laws on the circle ($N = 500$) and on the 2-sphere ($N = 800$): closed manifolds and a constant density.
+    regime=r"""Tested for uniform laws on the circle ($N = 500$) and on the 2-sphere ($N = 800$): closed manifolds and a constant density,
+20 data sets each. So few reject "90 %" only where 19 of the 40 intervals miss: a share below 30 % is excluded, one of a half need not be.
 Other laws, with edges and with densities that vary: the chapter has numbers. Where no window of scales exists it refuses.""",
     uses=("clt.small_time", "clt.plug_in"),
     chapter=CHAPTER,

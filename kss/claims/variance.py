@@ -44,7 +44,7 @@ a density that varies by a factor 3, and on the 2-sphere.""",
 )
 
 _WRONG_VARIANCES = {
-    "off by 4 %": returns(lambda found, *_: 1.04 * found),
+    "off by 1 %": returns(lambda found, *_: 1.01 * found),
     "k forgotten": returns(lambda found, k, *_: found / k if k > 1 else 1.5 * found),
     "t for t/2": instead(lambda k, t, h, N, p: k * (2 * math.pi) ** (-k / 2) * (t + h) ** (-1 - k / 2) / (2 * N * p)),
     "half forgotten": returns(lambda found, *_: 2 * found),
@@ -77,7 +77,7 @@ def constants_and_slopes_on_tori(predict: Any = bias_variance.small_time_varianc
     return numbers
 
 
-@check("variance.small_time", by="quadrature", mutants=_WRONG_VARIANCES | {"off by 4 %": returns(lambda found, *_: 1.05 * found)})
+@check("variance.small_time", by="quadrature", mutants=_WRONG_VARIANCES)
 def where_the_density_varies(predict: Any = bias_variance.small_time_variance, *, generator: torch.Generator) -> Numbers:
     """A circle of radius 2 with density `(1 + cos(theta)/2)/(4 pi)`: at three of its points, by sums over 700 points that stand for it."""
     worst = 0.0
@@ -85,8 +85,8 @@ def where_the_density_varies(predict: Any = bias_variance.small_time_variance, *
         for t, h in ((0.01, 0.01), (0.002, 0.008)):
             expected = _uneven_circle(case, t, h)
             formula = predict(1, t, h, 10.0, (1 + math.cos(theta) / 2) / (4 * math.pi))
-            # Of first order in (t + h)/R^2: curvature of the circle, and p''/p, at most 1.
-            worst = max(worst, agree(f"variance at {theta}, t = {t}, h = {h}", formula, expected / 10, 2 * (t + h) * expected / 10))
+            # Of first order in (t + h)/R^2: curvature of the circle, at most 1.3/4 as on the unit circle, and p''/p, at most 1/4.
+            worst = max(worst, agree(f"variance at {theta}, t = {t}, h = {h}", formula, expected / 10, 0.6 * (t + h) * expected / 10))
     return {"worst error/allowance": worst}
 
 
@@ -137,9 +137,9 @@ $$\frac{N_{\mathrm{eff}}}N = \left(\frac{t+h}t\right)^{1+k/2}$$
 
 times as many for the same variance. (The bias does not enter here.)""",
     source=f"{PAPER}; the constant derived here",
-    regime=r"""As {claim}`variance.small_time`. Computed on the product of $k$ unit circles: the first ratio is $1 + c(t+h)$ with $0 < c
-< 1.5$, the
-second $1 + c(t + h)$ with $|c| < 1.5$, for $t + h \le 0.02$.""",
+    regime=r"""As {claim}`variance.small_time`, and CLT regime at $t$ for both. Computed on the product of $k$ unit circles, $k = 1, 2, 3$,
+for $t + h \le 0.02$ and $h/t$ up to 19: the variance of $K * s_t^N$ over that of $s_{t+h}^N$ is $1 + c(t+h)$ with $0 < c < 1.5$, and the
+formula over the quotient of variances $1 + c(t + h)$ with $|c| < 1.5$.""",
     uses=("variance.small_time", "shift.noise"),
     chapter=CHAPTER,
     verdict="holds in regime",
@@ -150,7 +150,7 @@ second $1 + c(t + h)$ with $|c| < 1.5$, for $t + h \le 0.02$.""",
     "variance.time_shift",
     by="quadrature",
     mutants={
-        "off by 4 %": returns(lambda gain, *_: 1.04 * gain),
+        "off by 1 %": returns(lambda gain, *_: 1.01 * gain),
         "k/2 for 1 + k/2": instead(lambda k, t, h: ((t + h) / t) ** (k / 2)),
         "k for k/2": instead(lambda k, t, h: ((t + h) / t) ** (1 + k)),
         "1 + h/t": instead(lambda k, t, h: 1 + h / t),
@@ -190,19 +190,20 @@ R^3$.""",
 
 
 @cache
-def _flat_noise(t: float, spread: tuple[tuple[float, float, float], ...]) -> np.ndarray:
-    """Covariance of the noise on a plane in R^3, times N p: the kernel's three-dimensional average of each datum's influence, on grids."""
+def _flat_noise(t: float, spread: tuple[tuple[float, ...], ...]) -> np.ndarray:
+    """Covariance of the noise on a plane in R^2 or R^3, times N p: the kernel's average of each datum's influence there, on grids."""
     matrix = np.array(spread)
-    offsets, kernel = sums.gaussian_nodes(3, 1.0, 14, 5.0)
+    offsets, kernel = sums.gaussian_nodes(len(matrix), 1.0, {2: 24, 3: 14}[len(matrix)], 5.0)
     nodes, kernel = offsets @ np.linalg.cholesky(matrix).T, kernel / kernel.sum()
     reach = 6 * math.sqrt(t + np.linalg.eigvalsh(matrix[:2, :2]).max())
     axis = np.linspace(-reach, reach, 25)
-    data = np.stack(np.meshgrid(axis, axis, indexing="ij"), -1).reshape(-1, 2)
-    away = data - nodes[:, None, :2]
-    # The datum at y adds G_t(u - y)(y - u)/t to the noise at u along the plane; its normal part cancels, for p_t has the same.
-    density = np.exp(-(away**2).sum(-1) / (2 * t)) / (2 * math.pi * t)
-    influences = np.einsum("u,uy,uya->ya", kernel, density, away / t)
-    return influences.T @ influences * (axis[1] - axis[0]) ** 2
+    # The datum at y adds G_t(u - y)(y - u)/t to the noise at u along the plane; its normal part cancels, for p_t has the same. Along the
+    # plane both factors are products over the two axes.
+    away = [axis - nodes[:, i, None] for i in (0, 1)]
+    first, second = (np.exp(-(a**2) / (2 * t)) / math.sqrt(2 * math.pi * t) for a in away)
+    weighted = kernel[:, None] * first
+    influences = np.stack(((weighted * away[0] / t).T @ second, weighted.T @ (second * away[1] / t)), -1).reshape(-1, 2)
+    return np.asarray(influences.T @ influences * (axis[1] - axis[0]) ** 2)
 
 
 def _determinant_once(t: float, spread: torch.Tensor, N: float, p: float) -> torch.Tensor:
@@ -223,22 +224,23 @@ def _aligned(t: float, spread: torch.Tensor, N: float, p: float) -> torch.Tensor
     by="quadrature",
     mutants={
         "off by 1e-5": returns(lambda found, *_: found * (1 + 1e-5)),
+        "root of N": returns(lambda found, t, block, N, p: found * math.sqrt(N)),
         "power of the determinant": instead(_determinant_once),
         "mean eigenvalue": instead(_isotropic),
         "aligned with S": instead(_aligned),
     },
 )
 def influences_on_a_plane(predict: Any = bias_variance.small_time_noise, *, generator: torch.Generator) -> Numbers:
-    """A constant density on a plane in R^3, kernels with and without a normal part: sums over the data's influences, on grids."""
+    """A constant density on a plane in R^2 and R^3, kernels without and with a normal part: sums over the data's influences, on grids."""
     worst = 0.0
-    for t, spread in (
-        (2.0, ((0.9, 0.2, 0.0), (0.2, 0.4, 0.0), (0.0, 0.0, 1e-12))),
-        (2.0, ((0.9, 0.2, 0.3), (0.2, 0.4, -0.1), (0.3, -0.1, 0.9))),
+    for t, spread, N, density in (
+        (0.8, ((0.9, 0.2), (0.2, 0.4)), 25.0, 0.7),
+        (2.0, ((0.9, 0.2, 0.3), (0.2, 0.4, -0.1), (0.3, -0.1, 0.9)), 40.0, 0.3),
     ):
         block = torch.tensor(spread, dtype=torch.float64)[:2, :2]
-        expected = _flat_noise(t, spread) / (40 * 0.3)
-        # Steps of 0.77 standard deviations, cut at 5: 2e-6 of the trace.
-        worst = max(worst, agree(f"noise for S = {spread}, t = {t}", predict(t, block, 40.0, 0.3), expected, 4e-6 * np.trace(expected)))
+        expected = _flat_noise(t, spread) / (N * density)
+        # Steps of 0.77 standard deviations at most, cut at 5: 2e-6 of the trace.
+        worst = max(worst, agree(f"noise for S = {spread}, t = {t}", predict(t, block, N, density), expected, 4e-6 * np.trace(expected)))
     return {"worst error/allowance": worst}
 
 
@@ -247,7 +249,7 @@ def influences_on_a_plane(predict: Any = bias_variance.small_time_noise, *, gene
 claim(
     "variance.measured",
     title="On a circle the measured error is squared bias plus CLT variance",
-    statement=r"""Unit circle, uniform law, $N = 3142$ data ($N p_M = 500$), $t = 0.004$, $x \in M$: for $h = 0, 0.001, 0.002, 0.004,
+    statement=r"""Unit circle, uniform law, $N = 3142$ data ($N p_M \approx 500$), $t = 0.004$, $x \in M$: for $h = 0, 0.001, 0.002, 0.004,
 0.008, 0.016$
 the mean square error $\mathbb E|K * s_t^N - s_t|^2$ is $|K * s_t - s_t|^2 + \frac1N(\dots)$ - exact bias, and variance by the double
 integral - within 10 %.""",
@@ -322,7 +324,8 @@ def _in_the_plane(law: Any, x: Any, t: float, h: float, N: float, **_: Any) -> A
     alpha=6e-9,
     detects="""an error 16 % too large or too small, relative to the prediction, at any of the six bandwidths, with probability above 0.999.
 What decides is an exact binomial test: at most a quarter of 40 block means may be farther than 10 % off. By Chebyshev's inequality no more
-are, if the mean is within 2 % and the standard deviation for one data set at most a quarter of it (measured: 0.21 or less)""",
+are, if the mean is within 3 % of the prediction and the standard deviation for one data set at most 0.22 of it
+(measured: 2.4 %, and 0.21)""",
     mutants={
         "larger by a fifth": _larger(1.2),
         "smaller by a fifth": _larger(0.8),

@@ -238,9 +238,9 @@ def small_time_variance(k: Any, t: Any, h: Any, N: Any, density: Any) -> Any:
 
 
 def small_time_noise(t: Number, tangential: ArrayLike, N: Number, density: Number) -> Float[Tensor, "k k"]:
-    """`(4 pi)^{-k/2} det(tI + H)^{-1/2} (tI + H)^{-1}/(2 N p_M)`: the covariance of the noise along the manifold for a kernel `N(0, S)`.
+    """`(4 pi)^{-k/2} det(tI + B)^{-1/2} (tI + B)^{-1}/(2 N p_M)`: the covariance of the noise along the manifold for a kernel `N(0, S)`.
 
-    `tangential` H (k, k) is the block of S in the tangent space. The other blocks of S do not enter.
+    `tangential` B (k, k) is the block of S in the tangent space. The other blocks of S do not enter.
     """
     matrix = as_tensor("tangential", tangential).double()
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not bool(torch.equal(matrix, matrix.mT)):

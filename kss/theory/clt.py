@@ -54,7 +54,8 @@ def covariance(law: Distribution, x: ArrayLike, y: ArrayLike, t: ArrayLike) -> F
     Arguments: any law; `x` and `y` of shape (..., d), which broadcast; `t` > 0, a number or of shape (...). Returns (..., d, d), the rows
     belonging to x. For an `Empirical` law it is the covariance of the bootstrap, `N sum_i w_i(x) w_i(y) (x_i - m(x))(x_i - m(y))^T`.
 
-    The relative error is at most about 2e-15 times the largest logarithm of a density that enters. Where that exceeds 1e-4, for a point
+    The relative error is at most about 2e-15 times the largest logarithm of a density that enters (and where nearly all weight is on one
+    point, the means' rounding times the root of the result is added). Where that exceeds 1e-4, for a point
     at more than about `3e5 sqrt(t)` from a manifold, no digit would be left worth having, and `ValueError` is raised; not for an
     `Empirical` law, where weights are compared directly, and not where the result is certainly below 1e-308 (0) or above 1e308 (inf).
 

@@ -72,7 +72,7 @@ def test_clusters_are_refused_or_zero_dimensional():
     heaps = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]], dtype=torch.float64)
     points = Empirical(heaps).diffuse(900, 1e-8, 0)
     try:
-        found = intrinsic_dimension(points, 0)
+        found = intrinsic_dimension(points, 0, queries=300)
     except NoScalingWindow:
         return
     assert found.dimension == pytest.approx(2, abs=0.2)  # of the heaps, at their scale
@@ -80,7 +80,7 @@ def test_clusters_are_refused_or_zero_dimensional():
 
 
 def test_noise_has_all_dimensions_at_its_own_scale():
-    found = intrinsic_dimension(Circle().diffuse(3000, 0.2**2, 5), 0, queries=500)
+    found = intrinsic_dimension(Circle().diffuse(3000, 0.2**2, 5), 0, queries=300)
     assert found.low <= 2 <= found.high
     assert found.window[1] < 0.2**2
 
@@ -109,7 +109,7 @@ def test_outliers_are_left_out():
 def test_the_profile_is_the_trace_of_the_exact_law():
     # Differences of the mean log-trace against the formula's, whose moment is about m: they agree to O(t) and the sampling error.
     law, n = Circle(), 3000
-    profile = scaling_profile(law.sample(n, 4), 0, queries=500)
+    profile = scaling_profile(law.sample(n, 4), 0, queries=300)
     inside = (profile.t > 1e-4) & (profile.t < 0.05)
     x = torch.tensor([1.0, 0.0], dtype=torch.float64)
     exact = np.array([float(clt.covariance(law, x, x, float(t)).trace().log()) for t in profile.t[inside]])

@@ -5,7 +5,7 @@ to first order in 1/N, and exactly. `poisson` and `regimes`: few data, smoothed 
 """
 
 from kss.theory.kl.delta import bracket, expected_chi_square, expected_kl, sampled_bracket
-from kss.theory.kl.exact import expected_kl_box_exact, expected_kl_exact
+from kss.theory.kl.exact import expected_kl_exact
 from kss.theory.kl.path import Estimate, diffused_kl, kl_bound, path_kl_bound
 from kss.theory.kl.regimes import critical_exponent, critical_sample_size, mollified_path_kl, regime, sawtooth_path_kl
 
@@ -17,7 +17,6 @@ __all__ = [
     "diffused_kl",
     "expected_chi_square",
     "expected_kl",
-    "expected_kl_box_exact",
     "expected_kl_exact",
     "kl_bound",
     "mollified_path_kl",

@@ -18,7 +18,8 @@ with one number for both, the **bracket**: the chi-square information between `X
 
 and for any law on a closed k-dimensional manifold with a continuous density that is nowhere zero `B ~ vol(M) (4 pi t)^{-k/2}`,
 whatever that
-density. Every function here takes the noise variance t and no random numbers, except `sampled_bracket`.
+density. For the box B is `kss.theory.spectral.excess_trace`.
+Every function here takes the noise variance t and no random numbers, except `sampled_bracket`.
 """
 
 import math
@@ -26,11 +27,12 @@ from typing import Any
 
 import torch
 
-from kss._validation import ArrayLike, Seed, as_count, as_positive, as_tensor, reject
+from kss._validation import ArrayLike, Seed, as_count, as_positive, reject
 from kss.distributions import Embedded, FlatTorus, Gaussian, Sphere
 from kss.distributions.base import Distribution
 from kss.distributions.sphere import rule
 from kss.theory.kl.path import Estimate
+from kss.theory.spectral import as_lengths, excess_trace
 
 NODES = 192
 """Of the Gauss-Legendre rule over the radius."""
@@ -115,31 +117,11 @@ def _sphere(k: int, t: float) -> float:
     return float(log_integral) + math.log(law.volume) - d / 2 * math.log(4 * math.pi * t)
 
 
-def box_bracket(sides: ArrayLike, t: float) -> float:
-    """B for the uniform law on a periodic box with the given `sides` (k,), or one: `prod_i sum_n exp(-(2 pi n/L_i)^2 t) - 1`.
-
-    Up to exponentially small terms `vol (4 pi t)^{-k/2} - 1`.
-
-    >>> round(box_bracket([1.0, 1.0], t=0.01), 6)
-    6.957747
-    """
-    lengths, t = as_tensor("sides", sides).double().reshape(-1), as_positive("t", t)
-    if not bool((lengths > 0).all()) or lengths.numel() == 0:
-        raise reject("sides", sides, "lengths > 0")
-    return math.expm1(sum(_log_theta(4 * math.pi * t / side**2) for side in lengths.tolist()))
-
-
-def _log_theta(a: float) -> float:
-    """`log sum_n exp(-pi a n^2)`, from whichever of the two series (Poisson summation) converges faster."""
-    lead, a = (0.0, a) if a >= 1 else (-math.log(a) / 2, 1 / a)
-    return lead + math.log1p(2 * sum(math.exp(-math.pi * a * n * n) for n in range(1, 5)))
-
-
-def box_third_moment(sides: ArrayLike, t: float) -> float:
+def box_third_moment(lengths: ArrayLike, t: float) -> float:
     """`M = E xi^3` of `second_order` for the periodic box, up to exponentially small terms: `vol^2 (2 pi t)^{-k} 3^{-k/2} - 3 B - 1`."""
-    lengths = as_tensor("sides", sides).double().reshape(-1)
-    k, volume, t = lengths.numel(), float(lengths.prod()), as_positive("t", t)
-    return volume**2 * (2 * math.pi * t) ** -k * 3 ** (-k / 2) - 3 * box_bracket(sides, t) - 1
+    sides, t = as_lengths(lengths), as_positive("t", t)
+    k, volume = len(sides), math.prod(sides.tolist())
+    return volume**2 * (2 * math.pi * t) ** -k * 3 ** (-k / 2) - 3 * excess_trace(t, sides) - 1
 
 
 def leading_bracket(volume: Any, k: Any, t: Any) -> Any:

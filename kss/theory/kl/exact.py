@@ -9,6 +9,7 @@ Frullani's integral `log m = int_0^inf (e^{-s} - e^{-s m}) ds/s`:
 whatever N. With `s = e^tau` the integrand is analytic in the strip `|Im tau| < pi/2`, and a plain sum over tau errs by `exp(-pi^2/step)`;
 far out, where only distances between data matter, it varies slowly, and the steps grow (`tau = A sinh(sigma/A)`).
 Where the law has a symmetry, `xi` depends on the distance `rho = |x - X|` alone, `phi_x` is an integral over rho and J one over |x|.
+The uniform law on a periodic box is in `kss.theory.periodic.exact_kl`.
 """
 
 import math
@@ -61,17 +62,6 @@ def expected_kl_exact(law: Distribution, t: float, N: int) -> float:
         if torch.equal(covariance, variance * torch.eye(law.dim, dtype=torch.float64)):
             return _average(_gaussian(law.dim, variance, t), N)
     raise reject("law", law, "a Sphere, a Circle, or a Gaussian with covariance v I")
-
-
-def expected_kl_box_exact(side: float, t: float, N: int) -> float:
-    """The same for the uniform law on a periodic interval of length `side`, with the wrapped heat kernel."""
-    side, t, N = as_positive("side", side), as_positive("t", t), as_count("N", N)
-    _require_resolved("t", t, (side / 2) ** 2)
-    place, probability = _dense_at_zero()
-    distance = side / 2 * place
-    images = side * np.arange(-math.ceil(REACH * math.sqrt(t) / side) - 1, math.ceil(REACH * math.sqrt(t) / side) + 2)
-    log_kernel = special.logsumexp(-((distance[:, None] + images) ** 2) / (2 * t), axis=1) - math.log(2 * math.pi * t) / 2
-    return _average(iter([(1.0, log_kernel + math.log(side), probability)]), N)
 
 
 def mean_log_ratio(log_xi: Float[np.ndarray, " m"], probability: Float[np.ndarray, " m"], n: int) -> float:
