@@ -250,8 +250,8 @@ claim(
 
 $$D(t, h) \simeq \frac{h^2}{8t} + \frac{\pi}{N}\,(4\pi(t+h))^{-1/2} + \frac{1}{2t}\, \mathbb E\bigl|G_h * (x_{nn} - x)\bigr|^2$$
 
-for $h$ from $1.2 \sqrt t$ to $2.2 \sqrt t$, within 10 % and the error of the measurement (six standard errors of 3 to 5 %). The first two terms alone have minima of 0.22 and 0.13, and are too low by
-factors above six and two.""",
+for $h$ from $1.2 \sqrt t$ to $2.2 \sqrt t$, within 10 % and the error of the measurement (six standard errors of
+3 to 5 %). The first two terms alone have minima of 0.22 and 0.13, and are too low by factors above six and two.""",
     source="derived here",
     regime=r"""$k = 1$; $t \ll (\operatorname{vol}/N)^2$ and $h \ll R^2$; the two noise terms are added, which is exact where one of them
 is small. Computed
