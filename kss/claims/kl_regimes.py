@@ -208,7 +208,7 @@ exponent alone, with $d = k + 1$ and a fitted constant, these pairs cannot tell.
 def _fitted(power_of_t: Callable[[int], float], power_of_n: Callable[[int], float]) -> Callable[..., float]:
     """`c t^a N^{-b}` with the constant from the best bandwidth at the first pair of each k."""
 
-    def rival(t: float, n: float, *, k: int, curvature_square: float, density: float, problem: Any) -> float:
+    def rival(t: float, n: Any, *, k: int, curvature_square: float, density: float, problem: Any) -> float:
         first = next(pair for pair in PAIRS if pair[0] == k)
         best = optimal_bandwidth(first[1], first[2], k=k, curvature_square=curvature_square, density=density, problem=problem)
         return best * (t / first[1]) ** power_of_t(k) * (n / first[2]) ** -power_of_n(k)
