@@ -67,7 +67,7 @@ def average_by_definition(predict: Any = Empirical.denoise, *, generator: torch.
         worst = max(worst, agree(f"denoiser of {case}", predict(case.law, case.x, case.t), expected, allowed))
 
     cases = strategies.cases(strategies.datasets().map(Empirical))
-    return for_all(cases, test, generator=generator, examples=80) | {"worst error/allowance": worst}
+    return for_all(cases, test, generator=generator, examples=50) | {"worst error/allowance": worst}
 
 
 claim(
@@ -111,7 +111,7 @@ def pytorch_attention(predict: Any = Empirical.denoise, *, generator: torch.Gene
         worst = max(worst, agree(f"attention for {case}", predict(case.law, case.x, case.t), expected, allowed))
 
     cases = strategies.cases(strategies.datasets().map(Empirical), low=-1.0, high=4.0)
-    return for_all(cases, test, generator=generator, examples=80) | {"worst error/allowance": worst}
+    return for_all(cases, test, generator=generator, examples=60) | {"worst error/allowance": worst}
 
 
 claim(

@@ -450,7 +450,7 @@ def linear_scores_are_their_own_average(predict: Any = Mollified.score, *, gener
         vectors = strategies.arrays(d)
         return st.tuples(vectors, strategies.covariances(d), vectors, strategies.variances(-2.0, 2.0), st.integers(0, 7))
 
-    return for_all(st.integers(1, 3).flatmap(at), test, generator=generator, examples=40) | {"worst error/allowance": worst}
+    return for_all(st.integers(1, 3).flatmap(at), test, generator=generator, examples=24) | {"worst error/allowance": worst}
 
 
 # --- Linear manifolds -----------------------------------------------------------------------------------------------------

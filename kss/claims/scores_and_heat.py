@@ -96,7 +96,7 @@ def score_is_the_gradient_of_the_log_density(predict: Any = Distribution.score, 
         rounding = 16 * EPSILON * size
         agree(f"mean of {case}", case.law.denoise(case.x, case.t), mean, case.t * allowed + rounding)
 
-    return for_all(strategies.cases(strategies.distributions()), test, generator=generator, examples=60) | {"worst error/allowance": worst}
+    return for_all(strategies.cases(strategies.distributions()), test, generator=generator, examples=40) | {"worst error/allowance": worst}
 
 
 claim(
@@ -163,7 +163,7 @@ def jacobian_is_the_hessian_of_the_log_density(predict: Any = Distribution.score
         method = type(case.law).score_jacobian if predict is Distribution.score_jacobian else predict
         worst = max(worst, agree(f"Jacobian of {case}", method(case.law, case.x, case.t), expected, allowed))
 
-    return for_all(strategies.cases(strategies.distributions()), test, generator=generator, examples=50) | {"worst error/allowance": worst}
+    return for_all(strategies.cases(strategies.distributions()), test, generator=generator, examples=40) | {"worst error/allowance": worst}
 
 
 @check(
@@ -331,7 +331,7 @@ def rate_of_the_log_density(predict: Any = heat.log_density_rate, *, generator: 
         allowed += 1e3 * EPSILON * float(laplacian.abs() + square)
         worst = max(worst, agree(f"d_t log p of {case}", predict(laplacian, square), expected, allowed))
 
-    return for_all(strategies.cases(strategies.distributions()), test, generator=generator, examples=60) | {"worst error/allowance": worst}
+    return for_all(strategies.cases(strategies.distributions()), test, generator=generator, examples=40) | {"worst error/allowance": worst}
 
 
 claim(

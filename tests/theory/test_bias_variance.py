@@ -60,6 +60,7 @@ def test_variance_without_smoothing_is_the_trace_of_the_covariance(law) -> None:
     torch.testing.assert_close(found.value, expected, rtol=1e-10, atol=0.0)
 
 
+@pytest.mark.slow
 def test_variance_against_a_plain_sum_of_covariances() -> None:
     law, x, t, h = Circle(), torch.tensor([0.9, 0.2], dtype=torch.float64), 0.05, 0.03
     rule = GaussianKernel(h).grid(2, 17)

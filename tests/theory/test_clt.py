@@ -92,6 +92,7 @@ def test_points_far_apart_do_not_know_each_other():
         assert float(clt.covariance(law, x, y, 1e-15).abs().max()) == 0
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(strategies.cases(strategies.distributions(), low=-2.0, high=1.0))
 def test_exchanging_the_points_transposes(case):
@@ -102,6 +103,7 @@ def test_exchanging_the_points_transposes(case):
     assert float(torch.linalg.eigvalsh(diagonal).min()) >= -1e-9 * float(diagonal.abs().max())
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(strategies.cases(strategies.datasets().map(Empirical), low=-2.0, high=1.0))
 def test_weights_and_posteriors_agree_on_data(case):

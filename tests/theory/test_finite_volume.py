@@ -59,6 +59,7 @@ def test_independent_axes_give_products() -> None:
     torch.testing.assert_close(got, torch.outer(first, second).flatten(), rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_normal_law_is_reversed() -> None:
     law, errors = Gaussian([0.3], 0.5), []
     for cells, steps in ((80, 15), (160, 30)):
@@ -84,6 +85,7 @@ def test_every_kind_of_score_and_an_array_will_do() -> None:
     torch.testing.assert_close(a, b)
 
 
+@pytest.mark.slow
 def test_killing_leaves_the_led_kde() -> None:
     from kss.theory.gradient_flow import defect
 

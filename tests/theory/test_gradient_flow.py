@@ -55,6 +55,7 @@ def test_leading_log_ratio_of_a_normal_law_is_constant_in_space() -> None:
     torch.testing.assert_close(got, torch.full((2,), 0.15 * 2 * (1 / 0.6 - 1 / 2.5), dtype=torch.float64), rtol=1e-6, atol=0.0)
 
 
+@pytest.mark.slow
 def test_leading_log_ratio_is_resolved() -> None:
     law, x = GaussianMixture([[-1.0], [1.0]], [[0.05]]), torch.tensor([[-1.0], [0.4]], dtype=torch.float64)
     coarse, fine = (gradient_flow.leading_log_ratio(law, x, 0.2, 2.0, 1.0, nodes=n) for n in (12, 24))

@@ -28,6 +28,7 @@ def test_bound_of_a_shifted_normal_law():
     assert 0 < found.error < 1e-5
 
 
+@pytest.mark.slow
 def test_the_error_bar_is_the_spread_over_seeds():
     score = Empirical([[-1.0], [0.2], [0.9]])
     runs = [path_kl_bound(NORMAL, score, t_min=0.1, t_max=4.0, samples=200, generator=i) for i in range(100)]
@@ -93,6 +94,7 @@ def test_mean_divergences_by_hand():
     assert expected_kl_exact(Sphere(2, 3.0), 0.9, 7) == pytest.approx(expected_kl_exact(Sphere(2), 0.1, 7), rel=1e-8)
 
 
+@pytest.mark.slow
 def test_the_exact_mean_against_data_sets():
     values = [diffused_kl(Circle(), Empirical(Circle().sample(20, i)), 0.05, samples=400, generator=1000 + i).value for i in range(100)]
     found = torch.tensor(values)

@@ -64,6 +64,7 @@ def test_units_do_not_matter() -> None:
     assert large == pytest.approx(small, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_exponents_and_regimes() -> None:
     assert [regimes.critical_exponent(1, f) for f in regimes.FORMULAS] == [0.5, 0.5, 0.25, 0.35]
     assert regimes.critical_exponent(2, "sawtooth") == pytest.approx(2 / 3)
