@@ -34,6 +34,7 @@ def on_a_fine_grid(points: np.ndarray, x: np.ndarray, b: float) -> tuple[float, 
     return float(distance(nodes, points).max()), math.hypot(b / 200, math.pi * b / 400)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DATA)
 @pytest.mark.parametrize("b", [0.05, 0.5, 1.5])
 def test_emptiness_is_the_largest_distance_within_the_disc(name, b):

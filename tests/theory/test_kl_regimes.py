@@ -35,6 +35,7 @@ def test_sawtooth_path_kl_without_smoothing_and_with_much() -> None:
     assert regimes.sawtooth_path_kl(1e-6, 40.0, 10, volume=2.0) == pytest.approx(expected, rel=2e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", [0.01, 1.0, 50.0])
 @pytest.mark.parametrize("k", [1, 2, 3])
 def test_critical_size_has_the_level(k: int, level: float) -> None:
