@@ -190,9 +190,11 @@ claim(
     title="The bandwidth of the formula is as good as the best one found",
     statement=r"""The minimizer $h_*$ of
 
-$$\frac{h^2 \langle|H|^2\rangle}{8t} + \frac{\operatorname{vol}(M)}{2N}\,(4\pi(t+h))^{-k/2},\qquad
-h_* \simeq \left[\frac{k \operatorname{vol}(M)}{(4\pi)^{k/2}\langle|H|^2\rangle}\right]^{2/(k+4)} \left(\frac tN\right)^{2/(k+4)} \quad
-(h_* \gg t),$$
+$$\frac{h^2 \langle|H|^2\rangle}{8t} + \frac{\operatorname{vol}(M)}{2N}\,(4\pi(t+h))^{-k/2},$$
+
+for $h_* \gg t$ near
+
+$$\left[\frac{k \operatorname{vol}(M)}{(4\pi)^{k/2}\langle|H|^2\rangle}\;\frac tN\right]^{2/(k+4)},$$
 
 costs at most 10 % more mean path divergence than the best bandwidth. Powers fitted at one pair do not serve the others: without
 $t$ ($N^{-2/(k+4)}$), or with the exponent of the pointwise optimum ($(t^2/N)^{2/(k+6)}$). Nor does the formula with $d$ for $k$; but of its
