@@ -93,7 +93,7 @@ def critical_sample_size(t: float, *, k: int, volume: float, formula: Formula, c
 
         return float(optimize.minimize_scalar(total, bounds=(widest - 9, widest), method="bounded", options={"xatol": 1e-9}).fun)
 
-    # From the two terms alone, too few, to what the raw score would need at least.
+    # From the two terms alone, too few, up by factors of e until there are enough.
     low = math.log(critical_sample_size(t, k=1, volume=volume, formula="clt", curvature_square=curvature, level=level))
     high = low
     while least(high) > level:
