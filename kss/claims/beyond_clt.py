@@ -81,7 +81,7 @@ def _value_and_integral() -> tuple[str, float, float]:
 @cache
 def _reference_variance(width: float) -> float:
     """The integral of that covariance against `G_{2h}` at rate 1, `width = sqrt(h)`, in 20-digit arithmetic, as it stands."""
-    import mpmath  # type: ignore[import-untyped]
+    import mpmath
     import sympy
 
     x, covariance = _poisson_covariance()

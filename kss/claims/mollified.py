@@ -1,6 +1,5 @@
-"""Chapter "Mollified scores and the LED-KDE", first part: gradients, Jensen, Gaussian laws, linear manifolds, discs."""
+"""Chapter "Mollified scores and the LED-KDE", first part: gradients, Jensen, what smoothing keeps."""
 
-import itertools
 import math
 from typing import Any
 
@@ -14,7 +13,7 @@ from kss.scores import BiasCorrected, LedKde, Mollified, TimeShifted
 from kss.testing import sums
 from kss.testing.compare import agree, require
 from kss.testing.properties import for_all, numpy_generator
-from kss.theory import closing, mollification
+from kss.theory import mollification
 
 CHAPTER = "mollified"
 EPSILON = torch.finfo(torch.float64).eps
@@ -39,7 +38,7 @@ def kernels_with_covariance(d: int) -> list[tuple[Any, Any]]:
     ]
 
 
-def _cases(dims: tuple[int, ...], low: float, high: float) -> Any:
+def data_and_kernels(dims: tuple[int, ...], low: float, high: float) -> Any:
     """Data (N, d), x, t, h and a unit of length; h/t from 1/30 to 30, below what the reference resolves."""
     from hypothesis import strategies as st
 
@@ -117,7 +116,7 @@ def gradient_of_the_smoothed_logarithm(predict: Any = Mollified.score, *, genera
             outward = float(unit * predict(mollified, unit * y, unit**2 * t)[0])
             require(outward <= -delta / t * (1 - 1e-6) + allowed, f"outward {outward:.9g} > -{delta}/{t}: {what}")
 
-    tried = for_all(_cases((1, 2), -1.5, 1.0), test, generator=generator, examples=10)
+    tried = for_all(data_and_kernels((1, 2), -1.5, 1.0), test, generator=generator, examples=10)
     return tried | {"worst error/allowance": worst}
 
 
@@ -237,7 +236,7 @@ def mean_logarithm_and_the_inequality(predict: Any = Mollified.unnormalized_log_
         require(h < t / 3 or got < above - allowed, f"{what}: no gap to log K * p")
         least = min(least, above - got)
 
-    tried = for_all(_cases((1, 2), -1.5, 1.0), test, generator=generator, examples=20)
+    tried = for_all(data_and_kernels((1, 2), -1.5, 1.0), test, generator=generator, examples=20)
     # A Gaussian law: log p_t is a quadratic, whose mean has -tr(P S)/2 more than its value at x, P the inverse of its covariance.
     covariance = torch.tensor([[1.0, 0.3, 0.0], [0.3, 0.5, 0.1], [0.0, 0.1, 0.2]], dtype=torch.float64)
     x, t = torch.tensor([0.5, -0.2, 0.7], dtype=torch.float64), 0.3
@@ -451,303 +450,3 @@ def linear_scores_are_their_own_average(predict: Any = Mollified.score, *, gener
         return st.tuples(vectors, strategies.covariances(d), vectors, strategies.variances(-2.0, 2.0), st.integers(0, 7))
 
     return for_all(st.integers(1, 3).flatmap(at), test, generator=generator, examples=24) | {"worst error/allowance": worst}
-
-
-# --- Linear manifolds -----------------------------------------------------------------------------------------------------
-
-claim(
-    "mollified.linear_manifold",
-    title="On a linear manifold the LED-KDE does not leak, the KDE does",
-    statement=r"""Let the data lie on a $k$-dimensional affine subspace $M$ of $\mathbb R^d$. Then, exactly and for every finite data set,
-
-$$\text{LED-KDE}(G_t, G_h) \;=\; \text{LED-KDE}(G_t, G_h)\text{ on } M \;\otimes\; \mathcal N(0, t\, I_{d-k}).$$
-
-Across $M$ the smoothing kernel does not enter: the variance is $t$. The KDE with the same two kernels has the variance $t + h$ across
-$M$.""",
-    source=f"{PAPER}, proposition 1; derived here",
-    regime=r"""Data exactly on an affine subspace; $K = G_h$ isotropic (for other $K$: its marginal along $M$, and again
-no widening across); $t > 0$, $h \ge 0$. On curved manifolds: {claim}`mollified.curvature`.""",
-    uses=("mollified.led_kde", "shift.densities"),
-    chapter=CHAPTER,
-    verdict="holds",
-)
-
-
-@check(
-    "mollified.linear_manifold",
-    by="quadrature",
-    mutants={
-        "leaks": instead(lambda mollified, x, t: TimeShifted(mollified.base, mollified.kernel.bandwidth).score(x, t)),
-        "off by 1e-5": returns(lambda score, *_: score * (1 + 1e-5)),
-        "not smoothed": instead(lambda mollified, x, t: mollified.base.score(x, t)),
-        "half the variance": instead(lambda mollified, x, t: Mollified(mollified.base, mollified.kernel.scaled(0.5)).score(x, t)),
-    },
-)
-def line_in_two_and_three_dimensions(predict: Any = Mollified.score, *, generator: torch.Generator) -> Numbers:
-    """Data on a random line: along it the one-dimensional smoothed score by a plain sum, across it `-distance/t`."""
-    from hypothesis import strategies as st
-
-    worst = 0.0
-
-    def test(drawn: tuple[tuple[torch.Tensor, np.ndarray, float, float, float], int, int]) -> None:
-        nonlocal worst
-        (points, along, t, h, _), d, seed = drawn
-        rng = np.random.default_rng(seed)
-        h = min(h, 3 * t if d == 2 else t)  # beyond, the package reaches its limit of nodes first
-        q = np.linalg.qr(rng.standard_normal((d, d)))[0]
-        shift, across = rng.standard_normal(d), rng.standard_normal(d - 1) * math.sqrt(t)
-        data = points.numpy() @ q[:, :1].T + shift
-        x = q @ np.concatenate((along, across)) + shift
-        local = np.concatenate((sums.smoothed_score(points.numpy(), along, t, h), -across / t))
-        got = predict(Mollified(Empirical(data), GaussianKernel(h), accuracy=1e-7), torch.from_numpy(x), t)
-        size = 1 + (np.abs(x).max() + np.abs(data).max() + 9 * math.sqrt(h)) ** 2 / t
-        allowed = 3e-7 * np.linalg.norm(local) + 64 * EPSILON * size * math.sqrt(size / t)
-        worst = max(worst, agree(f"score off a line in R^{d}, data {points.tolist()}, t = {t}, h = {h}", got, q @ local, allowed))
-
-    drawn = st.tuples(_cases((1,), -1.0, 1.0), st.sampled_from((2, 3)), st.integers(0, 2**31))
-    return for_all(drawn, test, generator=generator, examples=16) | {"worst error/allowance": worst}
-
-
-@check(
-    "mollified.linear_manifold",
-    by="quadrature",
-    mutants={
-        "not smoothed": instead(lambda mollified, x, t: mollified.base.score(x, t)),
-        "leaks in high dimension": instead(
-            lambda mollified, x, t: (mollified if x.shape[-1] <= 2 else TimeShifted(mollified.base, 0.3)).score(x, t)
-        ),
-        "whole covariance along": instead(
-            lambda mollified, x, t: Mollified(
-                mollified.base, GaussianKernel(float(mollified.kernel.covariance(t, x.shape[-1]).trace()) / x.shape[-1])
-            ).score(x, t)
-        ),
-        "off by 5 %": returns(lambda score, *_: 1.05 * score),
-    },
-)
-def planes_anisotropic_kernels_and_many_dimensions(predict: Any = Mollified.score, *, generator: torch.Generator) -> Numbers:
-    """A plane in R^3; a kernel of which only the part along the line counts; lines in R^4 and R^6, within the error estimate."""
-    rng, worst = numpy_generator(generator), 0.0
-
-    plane = rng.uniform(-1, 1, (5, 2))
-    along, off, t, h = rng.uniform(-1, 1, 2), 0.4, 0.4, 0.3
-    h = min(h, sums.resolved(plane, t))
-    expected = np.append(sums.smoothed_score(plane, along, t, h), -off / t)
-    data = torch.from_numpy(np.pad(plane, ((0, 0), (0, 1))))
-    got = predict(Mollified(Empirical(data), GaussianKernel(h), accuracy=1e-7), torch.from_numpy(np.append(along, off)), t)
-    worst = max(worst, agree("score off a plane in R^3", got, expected, 1e-6 * np.linalg.norm(expected)))
-
-    line, place = np.array([[-1.0], [0.3], [1.0]]), np.array([0.4])
-    matrix = torch.tensor([[0.3, 0.1], [0.1, 0.6]], dtype=torch.float64)
-    expected = np.append(sums.smoothed_score(line, place, t, 0.3), -off / t)
-    data, x = torch.from_numpy(np.pad(line, ((0, 0), (0, 1)))), torch.tensor([0.4, off], dtype=torch.float64)
-    got = predict(Mollified(Empirical(data), GaussianKernel(matrix)), x, t)
-    worst = max(worst, agree("score off a line, anisotropic kernel", got, expected, 1e-6 * np.linalg.norm(expected)))
-
-    for d, ratio in itertools.product((4, 6), (0.3, 1.0, 3.0)):
-        t = 0.15
-        expected = np.concatenate((sums.smoothed_score(line, place, t, ratio * t), np.full(d - 1, -off / t)))
-        data = torch.from_numpy(np.pad(line, ((0, 0), (0, d - 1))))
-        x = torch.tensor([0.4] + [off] * (d - 1), dtype=torch.float64)
-        mollified = Mollified(Empirical(data), GaussianKernel(ratio * t), accuracy=5e-3)
-        size = np.linalg.norm(expected)
-        allowed = float(mollified.score_with_error(x, t).error) + 5e-3 * size
-        got = predict(mollified, x, t)
-        worst = max(worst, agree(f"norm of the error in R^{d}, h/t = {ratio}", np.linalg.norm(got.numpy() - expected), 0.0, allowed))
-    return {"worst error/allowance": worst}
-
-
-@check(
-    "mollified.linear_manifold",
-    by="proof",
-    mutants={
-        "t + h": instead(lambda t, h: t + h),
-        "half": returns(lambda variance, *_: variance / 2),
-        "h alone": instead(lambda t, h: h),
-    },
-)
-def logarithm_across(predict: Any = mollification.led_normal_variance, *, generator: torch.Generator) -> Numbers:
-    """Off the subspace `log p_t` is a tangential part `- n^2/2t`; the mean of `-(n + sqrt(h) Z)^2/2t` as a function of n."""
-    import sympy
-
-    n, z = sympy.symbols("n z", real=True)
-    t, h = sympy.symbols("t h", positive=True)
-    expanded = sympy.Poly(sympy.expand(-((n + sympy.sqrt(h) * z) ** 2) / (2 * t)), z)
-    mean = expanded.coeff_monomial(1) + expanded.coeff_monomial(z**2)  # E Z = 0, E Z^2 = 1
-    slope = sympy.simplify(sympy.diff(mean, n) + n / predict(t, h))
-    require(slope == 0, f"d/dn of the difference = {slope}")
-    return {"remainder": str(slope)}
-
-
-@check(
-    "mollified.linear_manifold",
-    by="proof",
-    mutants={
-        "no leak": instead(lambda t, h: t),
-        "standard deviations add": instead(lambda t, h: (t**0.5 + h**0.5) ** 2),
-        "twice": returns(lambda variance, *_: 2 * variance),
-    },
-)
-def density_across(predict: Any = mollification.kde_normal_variance, *, generator: torch.Generator) -> Numbers:
-    """The convolution of two Gaussian densities by completing the square: its logarithm is quadratic with this variance."""
-    import sympy
-
-    n, v = sympy.symbols("n v", real=True)
-    t, h = sympy.symbols("t h", positive=True)
-    exponent = sympy.Poly(sympy.expand(-((n - v) ** 2) / (2 * t) - v**2 / (2 * h)), v)
-    a, b, c = exponent.all_coeffs()
-    left = c - b**2 / (4 * a)  # what is left of the exponent after the integral over v
-    remainder = sympy.simplify(left + n**2 / (2 * predict(t, h)))
-    require(remainder == 0, f"log-density across - prediction = {remainder}")
-    return {"remainder": str(remainder)}
-
-
-# --- Compact kernels ------------------------------------------------------------------------------------------------------
-
-claim(
-    "mollified.closing",
-    title="With disc kernels the LED-KDE lives on a dilation followed by an erosion",
-    statement=r"""Let $a$ be the radius of the disc put on each data point and $b$ that of the disc that smooths the logarithm. The
-unnormalized LED-KDE is positive exactly where $\max_{|y - x| \le b} \operatorname{dist}(y, \{x_i\}) \le a$, that is, on the data dilated by
-$a$ and then eroded by $b$ (up to boundaries); there is a LED-KDE if and only if this set has positive area.
-
-- $a > b$: it is the *closing* by $b$ of the data dilated by $a - b$;
-- $a = b$: the closing of the data themselves, the complement of all open discs of radius $b$ that miss them;
-- $a < b$: that closing by $a$, eroded by $b - a$: empty unless some disc of radius $b$ has every point within $a$ of the data.""",
-    source=f"{PAPER}, figure 5 (two radii, whose exact kernels we have not read); $a = b$: the alpha-hull of Edelsbrunner, Kirkpatrick "
-    "and Seidel, IEEE Trans. Inf. Theory 29 (1983); derived here",
-    regime=r"""Finite data in the plane; uniform kernels on discs, in place of $G_t$ and $K$; $a, b > 0$.""",
-    chapter=CHAPTER,
-    verdict="holds",
-)
-
-
-@check(
-    "mollified.closing",
-    by="property",
-    mutants={
-        "distance from x": instead(lambda points, x, b: torch.cdist(x, points).amin(-1) + 0 * b),
-        "distance plus b": instead(lambda points, x, b: torch.cdist(x, points).amin(-1) + b),
-        "off by 1 %": returns(lambda value, *_: 1.01 * value),
-        "diameter for radius": instead(lambda points, x, b: closing.emptiness(points, x, b / 2)),
-        "rim only": instead(
-            lambda points, x, b: (
-                torch.cdist(
-                    x.unsqueeze(1)
-                    + b * torch.stack([f(torch.linspace(0, 6.28, 720, dtype=torch.float64)) for f in (torch.cos, torch.sin)], -1),
-                    points.unsqueeze(0),
-                )
-                .amin(-1)
-                .amax(-1)
-            )
-        ),
-    },
-)
-def farthest_from_the_data_in_a_disc(predict: Any = closing.emptiness, *, generator: torch.Generator) -> Numbers:
-    """`max dist(y, data)` over the disc, bracketed: at least that at 86000 points of the disc, at most their spacing more."""
-    rng, widest = numpy_generator(generator), 0.0
-    radii, angles = np.linspace(0, 1, 121), 2 * math.pi * np.arange(720) / 720
-    disc = (radii[:, None, None] * np.stack((np.cos(angles), np.sin(angles)), -1)).reshape(-1, 2)
-    spacing = math.hypot(1 / 240, math.pi / 720)  # no point of the unit disc is farther from all of these
-    triangle = 0.5 * np.array([[1, 0], [-0.5, math.sqrt(0.75)], [-0.5, -math.sqrt(0.75)]])  # farthest at its center, inside the disc
-    cases = [(triangle, np.array([[0.03, -0.02]]), 0.2)]
-    for n in (1, 2, 3, 5, 12):
-        points, x, b = rng.uniform(-1, 1, (n, 2)), rng.uniform(-1, 1, (3, 2)), float(rng.uniform(0.1, 1.0))
-        if n == 5:
-            points[:, 1] = 0.3  # collinear
-        cases.append((points, x, b))
-    for points, x, b in cases:
-        got = predict(torch.from_numpy(points), torch.from_numpy(x), b).numpy()
-        for place, value in zip(x, got, strict=True):
-            least = np.linalg.norm((place + b * disc)[:, None] - points, axis=-1).min(1).max()
-            # The distance to the data is a function of slope 1.
-            require(
-                least - 1e-9 <= value <= least + b * spacing,
-                f"emptiness {value:.6f} at {place}, b = {b}: expected {least:.6f} to {b * spacing:.2g} more",
-            )
-            widest = max(widest, float(value - least) / (b * spacing))
-    return {"excess over the sampled maximum/allowance": widest}
-
-
-@check(
-    "mollified.closing",
-    by="property",
-    mutants={
-        "dilation only": instead(lambda points, x, a, b: torch.cdist(x, points).amin(-1) <= a),
-        "radii exchanged": instead(lambda points, x, a, b: closing.in_support(points, x, b, a)),
-        "opening for closing": instead(lambda points, x, a, b: torch.cdist(x, points).amin(-1) <= a - b),
-        "complement": returns(lambda inside, *_: ~inside),
-        "smaller by a twentieth": instead(lambda points, x, a, b: closing.in_support(points, x, 0.95 * a, b)),
-        "discs larger by a twentieth": instead(lambda points, x, a, b: closing.in_support(points, x, a, 1.05 * b)),
-    },
-)
-def support_by_morphology(predict: Any = closing.in_support, *, generator: torch.Generator) -> Numbers:
-    """On a raster, by distance transforms: the three regimes, at places close to the boundary but not closer than the raster can tell."""
-    from scipy import ndimage
-
-    rng, cell = numpy_generator(generator), 0.01
-    axis = np.arange(-2.0, 2.0 + cell / 2, cell)
-    raster = np.stack(np.meshgrid(axis, axis, indexing="ij"), -1)
-    compared, areas = 0, {}
-    for a, b in ((0.6, 0.4), (0.5, 0.5), (0.47, 0.5)):
-        points = np.concatenate((rng.uniform(-0.8, 0.8, (9, 2)), 0.3 * np.array([[1, 0], [-0.5, 0.8], [-0.5, -0.8]])))
-        distance = np.min([np.linalg.norm(raster - point, axis=-1) for point in points], axis=0)
-
-        def depth(shift: float, a: float = a, b: float = b, distance: np.ndarray = distance) -> np.ndarray:
-            """Compared with b: how deep each place lies in the dilated data, when those reach farther by `shift`."""
-            if a > b:  # the closing by b of the data dilated by a - b, step by step
-                region = ndimage.distance_transform_edt(~(distance <= a - b + shift)) * cell <= b
-            elif a == b:  # the complement of all centers of open discs of radius b without data
-                region = ~(distance >= b + shift)
-            else:
-                region = distance <= a + shift
-            return np.asarray(ndimage.distance_transform_edt(region) * cell)
-
-        # A raster misses holes smaller than a cell; with the data reaching a cell less or more, both errors have one sign.
-        low, high = depth(-cell), depth(cell)
-        for inside in (True, False):
-            beyond = low - b if inside else b - high
-            candidates = np.argwhere((beyond > 2 * cell) & (beyond < 6 * cell))
-            places = candidates[rng.integers(0, len(candidates), 60)] if len(candidates) else candidates
-            x = raster[places[:, 0], places[:, 1]]
-            if len(x):
-                got = predict(torch.from_numpy(points), torch.from_numpy(x), a, b).numpy()
-                wrong = x[got != inside]
-                require(len(wrong) == 0, f"a = {a}, b = {b}: {len(wrong)} of {len(x)} places differ, the first at {wrong[:1].tolist()}")
-            compared += len(x)
-        areas[f"area, a = {a}, b = {b}"] = float((depth(0.0) >= b).mean() * 16)
-        require(not bool(predict(torch.from_numpy(points[:1]), torch.from_numpy(points[:1]), min(a, b) * 0.99, b)[0]), "one point, a < b")
-    require(compared >= 180, f"only {compared} places to compare")
-    return {"places compared": compared} | areas
-
-
-@check(
-    "mollified.closing",
-    by="quadrature",
-    mutants={
-        "zero": returns(lambda value, *_, **__: torch.zeros_like(value)),
-        "logarithm at x": instead(lambda points, x, a, b, **_: (torch.cdist(x, points) <= a).sum(-1).double().log()),
-        "never minus infinity": returns(lambda value, *_, **__: value.clamp_min(-5.0)),
-        "off by a tenth": returns(lambda value, *_, **__: value + 0.1),
-    },
-)
-def average_of_the_logarithm(predict: Any = closing.unnormalized_log_density, *, generator: torch.Generator) -> Numbers:
-    """The mean of `log (number of data within a)` over 20000 random points of the disc: finite at the same places, and equal there."""
-    rng, a, b = numpy_generator(generator), 0.6, 0.4
-    points = rng.uniform(-0.7, 0.7, (10, 2))
-    x = rng.uniform(-1, 1, (60, 2))
-    clear = np.abs(closing.emptiness(torch.from_numpy(points), torch.from_numpy(x), b).numpy() - a) > 0.05
-    angle, radius = rng.uniform(0, 2 * math.pi, 20000), b * np.sqrt(rng.uniform(0, 1, 20000))
-    disc = radius[:, None] * np.stack((np.cos(angle), np.sin(angle)), -1)
-    got = predict(torch.from_numpy(points), torch.from_numpy(x), a, b, nodes=96).numpy()
-    worst, finite = 0.0, 0
-    for place, value in zip(x[clear], got[clear], strict=True):
-        count = (np.linalg.norm((place + disc)[:, None] - points, axis=-1) <= a).sum(-1)
-        # 0.05 beyond a, a hole of the disc has an area that 20000 points do not miss (probability below 1e-20).
-        require(
-            np.isfinite(value) == bool((count > 0).all()), f"K * log p = {value} at {place}, {int((count == 0).sum())} points without data"
-        )
-        if np.isfinite(value):
-            finite += 1
-            # Both are sums over jumps of at most log 10: of random points, and along rings.
-            worst = max(worst, agree(f"K * log p at {place}", value, float(np.log(count).mean()), 0.05))
-    return {"worst error/allowance": worst, "places with a finite logarithm": finite}

@@ -49,7 +49,7 @@ class _Chart(Manifold):
     def _unknown(self, *_: Any) -> Any:
         raise NotImplementedError("known at one point only")
 
-    sample = bounds = posterior = mean_curvature = _unknown  # type: ignore[assignment]
+    sample = bounds = posterior = mean_curvature = _unknown  # type: ignore[assignment] # one refusal for all
     volume = property(_unknown)
 
     def nodes(self, t: float) -> Nodes:

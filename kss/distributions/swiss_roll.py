@@ -27,19 +27,11 @@ from torch import Tensor
 from kss._validation import ArrayLike, Seed, as_count, as_generator, as_positive, as_query, reject
 from kss.distributions.base import Posterior
 from kss.distributions.manifold import Manifold, as_location
-from kss.distributions.sphere import rule
+from kss.distributions.segment import CUT, LARGEST, LOG_WEIGHTS, POINTS, segment_posterior
 
 START, END = 1.5 * math.pi, 4.5 * math.pi
-CUT = 42.0
-"""Where the integrand has fallen to exp(-CUT) of its value at the lower end of a piece, its window ends."""
-NODES = 32
-"""Nodes on each part of a window."""
-SPLIT = 0.3
-"""Where the window is parted, as a fraction of it."""
 CHUNK = 512
 """So many points are integrated over at once, to bound the memory."""
-LARGEST = 1e150
-"""Its square stands for "too large to matter", and is finite."""
 
 
 class SwissRoll(Manifold):
@@ -87,7 +79,7 @@ class SwissRoll(Manifold):
                 covariance=lambda: curve.covariance,
                 dtype=query.dtype,
             )
-        segment = _segment(query.x[..., 2], t, self.height)
+        segment = segment_posterior(query.x[..., 2], t, self.height)
 
         return Posterior(
             mean=torch.cat((curve.mean, segment.mean.unsqueeze(-1)), -1),
@@ -106,7 +98,7 @@ class SwissRoll(Manifold):
         ]
         if self.height is None:
             return flat.to(query.dtype)
-        return _blocks(flat, _segment(query.x[..., 2], t, self.height).slope).to(query.dtype)
+        return _blocks(flat, segment_posterior(query.x[..., 2], t, self.height).slope).to(query.dtype)
 
     def bounds(self) -> Float[Tensor, "2 d"]:
         reach = END * self.scale
@@ -273,7 +265,7 @@ def _integrate(x: Float[Tensor, "n 2"], t: Float[Tensor, " n"]) -> _Curve:
     window = torch.where(window > 0.98 * pieces.width, pieces.width, window)
 
     start = low.unsqueeze(-1)
-    delta = (sign * window).unsqueeze(-1) * _POINTS.to(x.device)
+    delta = (sign * window).unsqueeze(-1) * POINTS.to(x.device)
     across, beside = chord(delta, start)
     a, b, deep = across / root.unsqueeze(-1), beside / root.unsqueeze(-1), root.unsqueeze(-1)
     exponent = (a**2 + b**2) / 2 - (a * scaled_radial.unsqueeze(-1) + b * scaled_around.unsqueeze(-1))
@@ -286,7 +278,7 @@ def _integrate(x: Float[Tensor, "n 2"], t: Float[Tensor, " n"]) -> _Curve:
     middle = (offset + offset_ref) / 2
     gain = ((apart / deep) * (middle / _excess(middle, root).unsqueeze(-1) / deep)).sum(-1)
     # Within each piece first: far away the gains are so large that they would swallow the rest.
-    logit = _LOG_WEIGHTS.to(x.device) - exponent
+    logit = LOG_WEIGHTS.to(x.device) - exponent
     inner = torch.logsumexp(logit, -1)
     outer = gain + window.log() + inner
     total = torch.logsumexp(outer, -1)
@@ -313,62 +305,6 @@ def _excess(offset: Float[Tensor, "n 6 2"], root: Float[Tensor, "n 1"]) -> Float
     return (offset.detach().abs().amax(-1) / (LARGEST * root.detach())).clamp(1.0, 1e300)
 
 
-class _Segment(NamedTuple):
-    log_density: Float[Tensor, "*batch"]
-    mean: Float[Tensor, "*batch"]
-    displacement: Float[Tensor, "*batch"]
-    variance: Float[Tensor, "*batch"]
-    slope: Float[Tensor, "*batch"]
-    """The derivative of the score."""
-
-
-def _segment(z: Float[Tensor, "*batch"], t: Float[Tensor, "*batch"], height: float) -> _Segment:
-    r"""The posterior of the uniform law on [0, height].
-
-    With `Z = int_0^h exp(-(y-z)^2/2t) dy` and the integrand's values f at the two ends, integration by parts gives without cancellation
-
-        m - z = (t/Z) (f(0) - f(h)),      C/t - 1 = -(1/Z) ((h - z) f(h) + z f(0)) - (m - z)^2/t
-
-    for z in the segment; outside, where these cancel, the moments of the distance from the nearer end are sums of positive terms.
-    """
-    root = t.sqrt()
-    near = z.detach().clamp(0.0, height)
-    off = (z - near) / root
-    sign = torch.tensor([1.0, -1.0], dtype=z.dtype, device=z.device)
-    width = torch.stack((height - near, near), -1)
-    # (delta^2/2 + s delta)/t = CUT, where s is the distance from the segment; the window, too, stays where it is.
-    steep = -(off.detach().unsqueeze(-1) * sign).clamp_max(0.0)
-    reach = 2 * CUT / (steep + torch.hypot(steep, torch.full_like(steep, math.sqrt(2 * CUT))))
-    window = torch.minimum(reach * root.detach().unsqueeze(-1), width)
-    window = torch.where(width > 0, window.clamp_min(1e-300), 0.0)
-    delta = sign.unsqueeze(-1) * window.unsqueeze(-1) * _POINTS.to(z.device)
-    scaled = delta / root[..., None, None]
-    exponent = scaled**2 / 2 - scaled * off.clamp(-LARGEST, LARGEST)[..., None, None]
-    logit = window.log().unsqueeze(-1) + _LOG_WEIGHTS.to(z.device) - exponent
-    log_total = torch.logsumexp(logit.flatten(-2), -1)
-    weight = torch.softmax(logit.flatten(-2), -1).unflatten(-1, logit.shape[-2:])
-    ahead = (weight * delta).sum((-2, -1))
-
-    inside = (z >= 0) & (z <= height)
-    held = torch.where(inside, z, 0.0)
-    log_z = log_total - torch.where(inside, off, 0.0) ** 2 / 2  # there off is 0, but its derivative is not
-    lower, upper = -((held / root) ** 2) / 2 - log_z, -(((height - held) / root) ** 2) / 2 - log_z
-    closer = held < height / 2
-    # f(0) - f(h) from its larger term; the exponents differ by h (h - 2z)/2t.
-    difference = -torch.expm1(-(torch.where(closer, height - 2 * held, 2 * held - height) / root * (height / root)) / 2)
-    pull = t * torch.where(closer, lower, upper).exp() * torch.where(closer, difference, -difference)
-    displacement = torch.where(inside, pull, ahead - (z - near))
-    variance = (weight * (delta - ahead[..., None, None]) ** 2).sum((-2, -1))
-    by_parts = -((height - held) * upper.exp() + held * lower.exp()) - (pull / root) ** 2
-    return _Segment(
-        log_density=log_total - off**2 / 2 - math.log(height) - (math.log(2 * math.pi) + t.log()) / 2,
-        mean=near + ahead,
-        displacement=displacement,
-        variance=variance,
-        slope=torch.where(inside, by_parts, variance / t - 1) / t,
-    )
-
-
 def _polar_frame(theta: Tensor) -> tuple[Tensor, Tensor]:
     """`e = (cos theta, sin theta)` and `e' = (-sin theta, cos theta)`."""
     return torch.stack((theta.cos(), theta.sin()), -1), torch.stack((-theta.sin(), theta.cos()), -1)
@@ -384,12 +320,3 @@ def _blocks(flat: Float[Tensor, "*batch 2 2"], last: Float[Tensor, "*batch"]) ->
     padded = torch.nn.functional.pad(flat, (0, 1, 0, 1))
     corner = torch.nn.functional.pad(last[..., None, None], (2, 0, 2, 0))
     return padded + corner
-
-
-def _two_part_rule() -> tuple[Tensor, Tensor]:
-    points, weights = rule(NODES)
-    both = torch.cat((SPLIT * points, SPLIT + (1 - SPLIT) * points))
-    return both, torch.cat((SPLIT * weights, (1 - SPLIT) * weights)).log()
-
-
-_POINTS, _LOG_WEIGHTS = _two_part_rule()

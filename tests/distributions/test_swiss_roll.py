@@ -12,7 +12,8 @@ from flint import arb
 from sklearn.datasets import make_swiss_roll
 
 from kss.distributions import Manifold, SwissRoll
-from kss.distributions.swiss_roll import CHUNK, _pieces, _segment
+from kss.distributions.segment import segment_posterior
+from kss.distributions.swiss_roll import CHUNK, _pieces
 from kss.theory.heat import burgers_residual
 
 pytestmark = pytest.mark.slow  # the core, which `make quick` tests, has the circle
@@ -144,7 +145,7 @@ def test_segment_is_the_truncated_gaussian(z, t):
     total, at_a, at_b = mass(a, b), (-(a**2) / (2 * time)).exp(), (-(b**2) / (2 * time)).exp()
     ahead = time * (at_a - at_b) / total
     second = time * (1 + (a * at_a - b * at_b) / total)
-    found = _segment(torch.tensor(z, dtype=torch.float64), torch.tensor(t, dtype=torch.float64), 2.0)
+    found = segment_posterior(torch.tensor(z, dtype=torch.float64), torch.tensor(t, dtype=torch.float64), 2.0)
     moved = 8 * EPSILON * (abs(z) + 2)
     variance = float(second - ahead * ahead)
     assert float(found.displacement) == pytest.approx(float(ahead), rel=1e-12 + moved**2 / t, abs=moved * abs(variance / t - 1) + 1e-300)
@@ -160,7 +161,7 @@ def test_segment_is_the_truncated_gaussian(z, t):
 def test_sheet_is_the_product(t):
     x = SHEET.diffuse(8, t, generator=0)
     flat, found = CURVE.posterior(x[:, :2], t), SHEET.posterior(x, t)
-    segment = _segment(x[:, 2], torch.full((8,), t, dtype=torch.float64), 21 / (3 * math.pi))
+    segment = segment_posterior(x[:, 2], torch.full((8,), t, dtype=torch.float64), 21 / (3 * math.pi))
     torch.testing.assert_close(found.mean, torch.cat((flat.mean, segment.mean[:, None]), -1), rtol=0, atol=0)
     torch.testing.assert_close(found.displacement, torch.cat((flat.displacement, segment.displacement[:, None]), -1), rtol=0, atol=0)
     torch.testing.assert_close(found.log_evidence, flat.log_evidence + segment.log_density, rtol=1e-15, atol=1e-15)
