@@ -16,7 +16,9 @@ from torch import Tensor
 
 from kss._validation import ArrayLike, Seed, as_count, as_generator, as_points, as_query
 from kss.distributions.base import Distribution, Posterior
-from kss.engine import dense
+from kss.engine.data import Data
+from kss.engine.difference import second_moment
+from kss.engine.reduce import reduce
 
 
 class Empirical(Distribution):
@@ -36,7 +38,7 @@ class Empirical(Distribution):
     def __init__(self, points: ArrayLike) -> None:
         self.points = as_points("points", points)
         self.dim = self.points.shape[1]
-        self._data = dense.Data(self.points)
+        self._data = Data(self.points)
 
     def __len__(self) -> int:
         return len(self.points)
@@ -56,17 +58,17 @@ class Empirical(Distribution):
         query = as_query(x, t, like=self.points)
         shape = query.x.shape[:-1]
         flat, noise = query.x.reshape(-1, self.dim), query.t.reshape(-1)
-        sums = dense.reduce(self._data, flat, noise)
+        sums = reduce(self._data, flat, noise)
         to_reference = sums.reference - flat
         # |x - x_ref|^2/(2t), divided before it is squared: overflows only where the result does.
         form = ((to_reference / (math.sqrt(2) * noise.sqrt()).unsqueeze(-1)) ** 2).sum(-1)
         log_normalizer = math.log(len(self)) + self.dim / 2 * (math.log(2 * math.pi) + noise.log())
 
         def covariance() -> Float[Tensor, "*batch d d"]:
-            return dense.second_moment(self._data, flat, noise, sums, full=True).reshape(*shape, self.dim, self.dim)
+            return second_moment(self._data, flat, noise, sums, full=True).reshape(*shape, self.dim, self.dim)
 
         def covariance_trace() -> Float[Tensor, "*batch"]:
-            return dense.second_moment(self._data, flat, noise, sums, full=False).reshape(shape)
+            return second_moment(self._data, flat, noise, sums, full=False).reshape(shape)
 
         return Posterior(
             mean=(sums.reference + self._data.scale * sums.offset).reshape(*shape, self.dim),

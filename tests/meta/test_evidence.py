@@ -266,7 +266,7 @@ def test_the_bytes_of_the_code_that_a_check_exercises_are_its_key(tmp_path):
     after = keys_after("claims/empirical_score.py")
     assert {module for module in before if after[module] != before[module]} == {"kss.claims.empirical_score"}
     # ... what a check imports is not, directly or not, and nor is what runs it.
-    for change in ("theory/heat.py", "engine/dense.py", "claims/runner.py"):
+    for change in ("theory/heat.py", "engine/data.py", "claims/runner.py"):
         before, after = after, keys_after(change)
         assert after[chapter] != before[chapter], change
 

@@ -6,7 +6,11 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from kss.distributions import Empirical
-from kss.engine import dense
+from kss.engine import data as prepared
+from kss.engine import reduce
+from kss.engine.data import EPSILON, Data, Queries, Sums, merge
+from kss.engine.difference import by_difference
+from kss.engine.product import by_product
 
 
 def problem(n=57, d=3, offset=0.0, seed=0):
@@ -30,30 +34,29 @@ def test_parts_give_the_numbers_of_the_whole(monkeypatch, block, width, offset, 
     x = x[:3]
     whole = everything(points, x, t)
     merged = []
-    merge = dense.merge
-    monkeypatch.setattr(dense, "BLOCK", block)
-    monkeypatch.setattr(dense, "WIDTH", width)
-    monkeypatch.setattr(dense, "merge", lambda *args: merged.append(1) or merge(*args))
+    monkeypatch.setattr(prepared, "BLOCK", block)
+    monkeypatch.setattr(prepared, "WIDTH", width)
+    monkeypatch.setattr(prepared, "merge", lambda *args: merged.append(1) or merge(*args))
     parts = everything(points, x, t)
     # At least one block of queries was summed in ceil(23/width) parts.
     assert len(merged) >= len(points) // min(width, block) - 1
     for a, b in zip(parts, whole, strict=True):
         # One rounding per merge, in weights that sum to 1; sizes are those of the largest entry.
-        torch.testing.assert_close(a, b, rtol=0, atol=len(points) * 4 * dense.EPSILON * float(b.abs().max()))
+        torch.testing.assert_close(a, b, rtol=0, atol=len(points) * 4 * EPSILON * float(b.abs().max()))
 
 
 def test_merging_is_commutative_and_associative():
     points, x = problem()
-    data = dense.Data(points)
-    queries = dense.Queries(x, torch.full((len(x),), data.scale**2 / 0.3, dtype=torch.float64))
-    a, b, c = (dense._by_difference(data, queries, part) for part in (slice(0, 9), slice(9, 30), slice(30, 57)))
+    data = Data(points)
+    queries = Queries(x, torch.full((len(x),), data.scale**2 / 0.3, dtype=torch.float64))
+    a, b, c = (by_difference(data, queries, part) for part in (slice(0, 9), slice(9, 30), slice(30, 57)))
 
     def join(first, second):
-        return dense.merge(data, queries, first, second)
+        return merge(data, queries, first, second)
 
-    whole = dense._by_difference(data, queries, slice(0, 57))
+    whole = by_difference(data, queries, slice(0, 57))
     for found in (join(join(a, b), c), join(a, join(b, c)), join(c, join(b, a)), join(join(c, a), b)):
-        for one, other, name in zip(found, whole, dense.Sums._fields, strict=True):
+        for one, other, name in zip(found, whole, Sums._fields, strict=True):
             if name == "reference":
                 assert torch.equal(one, other)
             else:
@@ -63,9 +66,9 @@ def test_merging_is_commutative_and_associative():
 @pytest.mark.parametrize("t", [1e-3, 1.0, 1e3])
 def test_both_routes_agree_where_both_are_good(t):
     points, x = problem()
-    data = dense.Data(points)
-    queries = dense.Queries(x, torch.full((len(x),), data.scale**2 / t, dtype=torch.float64))
-    one, other = dense._by_product(data, queries, slice(None)), dense._by_difference(data, queries, slice(None))
+    data = Data(points)
+    queries = Queries(x, torch.full((len(x),), data.scale**2 / t, dtype=torch.float64))
+    one, other = by_product(data, queries, slice(None)), by_difference(data, queries, slice(None))
     for a, b in zip(one, other, strict=True):
         # Exponents are at most 20/t = 2e4, hence right to 1e-11.
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
@@ -73,8 +76,9 @@ def test_both_routes_agree_where_both_are_good(t):
 
 def test_the_fast_route_serves_plain_data_and_the_slow_one_what_it_cannot_resolve(monkeypatch):
     slow = []
-    route = dense._by_difference
-    monkeypatch.setattr(dense, "_by_difference", lambda data, queries, part: slow.append(len(queries.x)) or route(data, queries, part))
+    monkeypatch.setattr(
+        reduce, "by_difference", lambda data, queries, part: slow.append(len(queries.x)) or by_difference(data, queries, part)
+    )
     points, x = problem()
     for t in (1.0, 1e2, 1e4):
         Empirical(points).score(x, t)
@@ -102,7 +106,7 @@ class Largest(TorchDispatchMode):
 def test_no_temporary_exceeds_the_block(monkeypatch, offset, full):
     points, x = problem(n=600, offset=offset)
     law = Empirical(points)
-    monkeypatch.setattr(dense, "BLOCK", 1024)
+    monkeypatch.setattr(prepared, "BLOCK", 1024)
     with Largest() as seen:
         posterior = law.posterior(x.repeat(2, 1), 0.5)
         if full:
@@ -115,6 +119,6 @@ def test_no_temporary_exceeds_the_block(monkeypatch, offset, full):
 
 def test_one_point_and_identical_points_prepare():
     for points in ([[0.0, 0.0]], [[1e300, -1e300]] * 3, [[1e-308]] * 2, [[1e300], [-1e300]]):
-        data = dense.Data(torch.tensor(points, dtype=torch.float64))
+        data = Data(torch.tensor(points, dtype=torch.float64))
         assert data.scale > 0
         assert torch.isfinite(data.values).all()
