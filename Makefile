@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help book test quick deep lab clean
+.PHONY: help book test quick deep bench lab clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -37,6 +37,10 @@ deep: $(STAMP) ## random seeds, ten times the search, and mutation testing of ks
 	$(BIN)/python -m kss verify --deep --evidence _build/deep.json --book book
 	$(BIN)/mutmut run
 	$(BIN)/mutmut results
+
+bench: $(STAMP) ## time the engine beside what people would use instead, on all cores, a quarter of an hour
+	-$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	env -u OMP_NUM_THREADS $(BIN)/python -m benchmarks
 
 lab: $(STAMP) ## open the chapters as notebooks in JupyterLab
 	mkdir -p $(VENV)/share/jupyter/lab/settings

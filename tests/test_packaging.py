@@ -34,7 +34,8 @@ def test_the_wheel_verifies_claims_in_an_empty_environment(tmp_path):
             shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(ROOT / name, source / name)
-    run(sys.executable, "-m", "build", "--wheel", "--outdir", wheels, source, cwd=tmp_path)
+    # With this environment's setuptools: that pyproject.toml asks for all a build needs is seen whenever `make` makes an environment.
+    run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", wheels, source, cwd=tmp_path)
     (wheel,) = wheels.glob("kernel_smoothed_scores-*.whl")
     inside = zipfile.ZipFile(wheel).namelist()
     assert "kss/py.typed" in inside
@@ -42,11 +43,12 @@ def test_the_wheel_verifies_claims_in_an_empty_environment(tmp_path):
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "kss").rglob("*.py")}
     assert {name for name in inside if name.endswith(".py")} == modules
 
-    run(sys.executable, "-m", "venv", tmp_path / "venv", cwd=away)
+    run(sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv", cwd=away)
     python = tmp_path / "venv" / "bin" / "python"
-    pip = (python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
-    run(*pip, "-c", ROOT / "constraints.txt", f"{wheel}[verify]", cwd=away)
-    run(python, "-m", "pip", "check", cwd=away)
+    pip = (sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check")
+    # Compiling all of torch would take longer than everything else here; what is imported is compiled then.
+    run(*pip, "install", "--quiet", "--no-compile", "-c", ROOT / "constraints.txt", f"{wheel}[verify]", cwd=away)
+    run(*pip, "check", cwd=away)
     where = run(python, "-c", "import kss; print(kss.__file__, kss.__version__)", cwd=away).stdout
     assert where.startswith(str(tmp_path / "venv"))
     for absent in ("pytest", "matplotlib", "sphinx"):

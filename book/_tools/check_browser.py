@@ -2,6 +2,9 @@
 
 No request to a network, no console error, every formula rendered, no page wider than the window and nothing cut off,
 no serious finding of axe, a search that finds something. Each page is loaded once per width; the theme is switched in it.
+
+axe takes most of the time, which grows with the elements it has to know and with the texts whose contrast it computes.
+So formulas and code, which it is not to examine, are emptied before it looks, and of texts that look alike it gets two.
 """
 
 import shutil
@@ -9,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
@@ -68,6 +72,48 @@ GEOMETRY = """() => {
   return found;
 }"""
 
+EMPTIED = "mjx-container, .cell_input .highlight, dl.py dt"
+"""What axe does not examine: formulas have the color of the text around them; highlighted code is examined on the page of source."""
+
+EMPTY = f"""() => {{
+  const parts = [...document.querySelectorAll('{EMPTIED}')], boxes = parts.map(part => part.getBoundingClientRect());
+  parts.forEach((part, i) => {{
+    part.replaceChildren();
+    if (part.localName === 'mjx-container') part.setAttribute('role', 'img'), part.setAttribute('aria-label', 'formula');
+    if (getComputedStyle(part).display === 'inline') part.style.display = 'inline-block';
+    part.style.boxSizing = 'border-box';
+    part.style.width = boxes[i].width + 'px';
+    part.style.height = boxes[i].height + 'px';
+  }});
+}}"""
+"""Empty those parts, and keep their places."""
+
+ALIKE = """() => {
+  document.querySelectorAll('[data-contrast]').forEach(part => part.removeAttribute('data-contrast'));
+  const behind = new Map(), seen = new Map();
+  const under = part => {
+    if (!part) return '';
+    if (!behind.has(part)) {
+      const style = getComputedStyle(part);
+      const own = [style.backgroundColor, style.backgroundImage, style.opacity, style.filter, style.mixBlendMode].join();
+      behind.set(part, under(part.parentElement) + (own === 'rgba(0, 0, 0, 0),none,1,none,normal' ? '' : own + '|'));
+    }
+    return behind.get(part);
+  };
+  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT), parts = new Set();
+  while (texts.nextNode()) if (texts.currentNode.data.trim()) parts.add(texts.currentNode.parentElement);
+  document.querySelectorAll('input, select, textarea').forEach(part => parts.add(part));
+  for (const part of parts) {
+    if (!part.checkVisibility({visibilityProperty: true, opacityProperty: true})) continue;
+    const style = getComputedStyle(part), name = part => part.localName + '.' + part.getAttribute('class');
+    const own = [style.color, style.fontSize, style.fontWeight, style.textShadow], kind = [name(part), name(part.parentElement)];
+    const look = [...own, ...kind, under(part)].join();
+    seen.set(look, (seen.get(look) ?? 0) + 1);
+    if (seen.get(look) <= 2) part.setAttribute('data-contrast', '');
+  }
+}"""
+"""Mark two of all texts of one kind, color, size and weight on the same backgrounds: contrast depends on nothing else."""
+
 
 def find_browser() -> str | None:
     """A Chromium on this machine."""
@@ -83,22 +129,22 @@ def check(html: Path, browser: str, *, search: str = "score") -> list[str]:
     pages = [path for path in names if path not in sources and 'http-equiv="Refresh"' not in path.read_text(encoding="utf-8")]
     pages += sorted(sources, key=lambda path: path.stat().st_size)[len(sources) // 4 :][:1]
     pages.sort(key=lambda path: -path.stat().st_size)
-    done = count(1)
+    done, waiting = count(1), SimpleQueue[Path]()
+    for path in pages:
+        waiting.put(path)
 
-    def visit(mine: list[Path]) -> list[str]:
+    def visit(_: int) -> list[str]:
         from playwright.sync_api import sync_playwright
 
         problems: list[str] = []
         where = ""
         with sync_playwright() as playwright:
-            chromium = playwright.chromium.launch(
-                executable_path=browser, args=["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
-            )
+            chromium = playwright.chromium.launch(executable_path=browser, args=list(ARGUMENTS))
             page = chromium.new_page()
             page.on("console", lambda message: problems.append(f"{where}: console: {message.text}") if message.type == "error" else None)
             page.on("pageerror", lambda error: problems.append(f"{where}: script error: {error}"))
             page.on("request", lambda request: problems.extend(_remote(where, request.url)))
-            for path in mine:
+            while (path := _next(waiting)) is not None:
                 name = path.relative_to(html).as_posix()
                 for width in WIDTHS:
                     where = f"{name} at {width} px"
@@ -112,40 +158,42 @@ def check(html: Path, browser: str, *, search: str = "score") -> list[str]:
         return problems
 
     with ThreadPoolExecutor(WORKERS) as pool:
-        found = [problem for part in pool.map(visit, [pages[i::WORKERS] for i in range(WORKERS)]) for problem in part]
+        found = [problem for part in pool.map(visit, range(WORKERS)) for problem in part]
     return sorted(set(found))
 
 
 def look(page: Any, *, narrow: bool) -> Iterator[str]:
     """What is wrong with the page that is open, in both themes."""
     page.evaluate(READY)
+    # A change of theme fades in; axe would measure colors on their way.
+    page.add_style_tag(content="*, *::before, *::after { transition: none !important; animation: none !important; }")
     yield from page.evaluate(FORMULAS)
     for theme in THEMES:
         page.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
         yield from (f"{theme}: {found}" for found in page.evaluate(GEOMETRY))
-        # axe is what takes time. Contrast depends on the theme and not on the width, everything else the other way round.
-        if not narrow:
-            yield from (f"{theme}: {found}" for found in accessibility(page, "{}" if theme == "light" else ONLY_CONTRAST))
-        elif theme == "light":
-            yield from accessibility(page, ALL_BUT_CONTRAST)
+    page.evaluate(EMPTY)
+    # Contrast depends on the theme and not on the width, everything else the other way round.
+    for theme in THEMES[:1] if narrow else THEMES:
+        page.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
+        page.evaluate(ALIKE)
+        rules = ALL_BUT_CONTRAST if narrow else ALL_RULES if theme == "light" else ONLY_CONTRAST
+        yield from (f"{theme}: {found}" for found in accessibility(page, rules))
 
 
+ALL_RULES = "{}"
 ONLY_CONTRAST = "{runOnly: ['color-contrast']}"
 ALL_BUT_CONTRAST = "{rules: {'color-contrast': {enabled: false}}}"
 
 
-def accessibility(page: Any, options: str = "{}") -> Iterator[str]:
+def accessibility(page: Any, rules: str) -> Iterator[str]:
     """Serious and critical findings of axe that are ours."""
     from axe_playwright_python.base import AXE_SCRIPT
 
-    # A change of theme fades in; axe would measure colors on their way.
-    page.add_style_tag(content="*, *::before, *::after { transition: none !important; animation: none !important; }")
     if not page.evaluate("() => 'axe' in window"):
         page.evaluate(AXE_SCRIPT)
-    # What is inside a formula has the color of the text around it; highlighted code is examined on the page of source.
-    context = "{include: [['html']], exclude: [['mjx-container'], ['.cell_input .highlight'], ['dl.py dt']]}"
+        page.evaluate("axe.configure({rules: [{id: 'color-contrast', selector: '[data-contrast]'}]})")
     common = "{resultTypes: ['violations', 'incomplete'], iframes: false, preload: false}"
-    results = page.evaluate(f"() => axe.run({context}, {{...{common}, ...{options}}})")
+    results = page.evaluate(f"() => axe.run(document, {{...{common}, ...{rules}}})")
     # Text in the very color of its background is hidden on purpose, axe supposes; here it is not.
     unseen = [
         {
@@ -164,6 +212,13 @@ def accessibility(page: Any, options: str = "{}") -> Iterator[str]:
         ours = [target for target in targets if not any(finding["id"] == rule and part in target for rule, part in UPSTREAM_AXE)]
         if ours:
             yield f"axe {finding['id']} ({finding['impact']}): {len(ours)} elements, {'; '.join(ours[:3])}"
+
+
+def _next(waiting: SimpleQueue[Path]) -> Path | None:
+    try:
+        return waiting.get_nowait()
+    except Empty:
+        return None
 
 
 def _remote(where: str, url: str) -> Iterator[str]:

@@ -9,6 +9,7 @@ from kss.claims import (  # noqa: F401 - importing a chapter's module enters its
     bias_variance,
     compact_kernels,
     empirical_score,
+    engine,
     finite_volume,
     flat_laws,
     generated_density,

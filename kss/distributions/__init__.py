@@ -6,6 +6,7 @@ from kss.distributions.embedded import Embedded
 from kss.distributions.empirical import Empirical
 from kss.distributions.gaussian import Gaussian, GaussianMixture
 from kss.distributions.manifold import Manifold
+from kss.distributions.sharded import ShardedEmpirical, npy_shards
 from kss.distributions.sphere import Sphere
 from kss.distributions.swiss_roll import SwissRoll
 from kss.distributions.torus import FlatTorus
@@ -20,6 +21,8 @@ __all__ = [
     "GaussianMixture",
     "Manifold",
     "Posterior",
+    "ShardedEmpirical",
     "Sphere",
     "SwissRoll",
+    "npy_shards",
 ]

@@ -9,25 +9,35 @@ its posterior covariance that of the data under the weights w, and `log p_t^N(x)
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from kss._validation import ArrayLike, Seed, as_count, as_generator, as_points, as_query
+from kss._validation import ArrayLike, Query, Seed, as_count, as_generator, as_points, as_positive, as_query, reject
 from kss.distributions.base import Distribution, Posterior
-from kss.engine.data import Data
-from kss.engine.difference import second_moment
-from kss.engine.reduce import reduce
+from kss.engine.data import Data, Sums
+from kss.engine.factorized import Averages, averages
+from kss.engine.moments import second_moment
+from kss.engine.reduce import METHODS, NARROW_TOLERANCE, TOLERANCE, reduce, trace
 
 
 class Empirical(Distribution):
     """`(1/N) sum_i delta_{x_i}`, for `points` of shape (N, d); ties, duplicates and N = 1 are legal.
 
     Memory beyond the prepared data is bounded whatever N and the number of queries (when no gradient is asked for).
-    `score` and `log_density` err by no more than moving `x` and the points by a few units in the last place would
+
+    `tol` is the relative error of the score, and of 1 plus the log-density, that is allowed. By default it is 5e-13 for results in float64:
+    `score` and `log_density` then err by no more than moving `x` and the points by a few units in the last place would
     change them; where that is negligible the relative error is below 1e-12. The posterior mean errs by a few units in the last
-    place of the largest coordinate of the data.
+    place of the largest coordinate of the data. For results in float32 it is 1e-5, and from 1e-6 on the engine works in float32,
+    estimates the error of every row, and does again in float64 what is not good enough.
+
+    `method` names the way to compute, "auto" by default; whichever it is, rows that it cannot serve within `tol` are done again by
+    another. "product": matrix products; "attention": the attention kernel of torch; "nearest": only points that carry weight, with
+    a bound on the others; "boxes": only regions that carry weight, likewise; "difference": differences to all points, slow and
+    always right.
 
     >>> Empirical([[0.0], [1.0]]).denoise([[0.5]], t=0.1)
     tensor([[0.5000]], dtype=torch.float64)
@@ -35,9 +45,14 @@ class Empirical(Distribution):
 
     intrinsic_dim = 0
 
-    def __init__(self, points: ArrayLike) -> None:
+    def __init__(self, points: ArrayLike, *, tol: float | None = None, method: str = "auto") -> None:
         self.points = as_points("points", points)
         self.dim = self.points.shape[1]
+        if tol is not None and as_positive("tol", tol) < TOLERANCE:
+            raise reject("tol", tol, f"a relative error of {TOLERANCE} at the least")
+        if method not in METHODS:
+            raise reject("method", method, f"one of {', '.join(METHODS)}")
+        self.tol, self.method = tol, method
         self._data = Data(self.points)
 
     def __len__(self) -> int:
@@ -56,25 +71,40 @@ class Empirical(Distribution):
 
     def posterior(self, x: ArrayLike, t: ArrayLike) -> Posterior:
         query = as_query(x, t, like=self.points)
-        shape = query.x.shape[:-1]
         flat, noise = query.x.reshape(-1, self.dim), query.t.reshape(-1)
-        sums = reduce(self._data, flat, noise)
-        to_reference = sums.reference - flat
-        # |x - x_ref|^2/(2t), divided before it is squared: overflows only where the result does.
-        form = ((to_reference / (math.sqrt(2) * noise.sqrt()).unsqueeze(-1)) ** 2).sum(-1)
-        log_normalizer = math.log(len(self)) + self.dim / 2 * (math.log(2 * math.pi) + noise.log())
+        tolerance = self.tol or (TOLERANCE if query.dtype == torch.float64 else NARROW_TOLERANCE)
+        sums = reduce(self._data, flat, noise, tolerance, self.method)
 
-        def covariance() -> Float[Tensor, "*batch d d"]:
-            return second_moment(self._data, flat, noise, sums, full=True).reshape(*shape, self.dim, self.dim)
+        def second(full: bool) -> Tensor:
+            if full:
+                return second_moment(self._data, flat, noise, sums, full=True)
+            return trace(self._data, flat, noise, sums, tolerance)
 
-        def covariance_trace() -> Float[Tensor, "*batch"]:
-            return second_moment(self._data, flat, noise, sums, full=False).reshape(shape)
+        return posterior_from_sums(query, sums, self._data.scale, len(self), second)
 
-        return Posterior(
-            mean=(sums.reference + self._data.scale * sums.offset).reshape(*shape, self.dim),
-            displacement=(to_reference + self._data.scale * sums.offset).reshape(*shape, self.dim),
-            log_evidence=(sums.log_total - form - log_normalizer).reshape(shape),
-            covariance=covariance,
-            covariance_trace=covariance_trace,
-            dtype=query.dtype,
-        )
+    def mollified_displacement(
+        self, x: Float[Tensor, "n d"], t: Float[Tensor, ""], nodes: Float[Tensor, "r m d"], weights: Float[Tensor, "k m"]
+    ) -> Averages | None:
+        """Sums over nodes that all points share, see `kss.scores.Mollified`: by products of two factors, unless a `method` is named."""
+        return averages(self._data, x, t, nodes, weights) if self.method == "auto" else None
+
+
+def posterior_from_sums(query: Query, sums: Sums, scale: float, count: int, second: Callable[[bool], Tensor]) -> Posterior:
+    """The posterior at `query`, from the sums over `count` points, for its rows in a line and in units of `scale`.
+
+    `second(full)` is the covariance (full) or its trace, for the rows in a line and in the user's units.
+    """
+    shape, dim = query.x.shape[:-1], query.x.shape[-1]
+    flat, noise = query.x.reshape(-1, dim), query.t.reshape(-1)
+    to_reference = sums.reference - flat
+    # |x - x_ref|^2/(2t), divided before it is squared: overflows only where the result does.
+    form = ((to_reference / (math.sqrt(2) * noise.sqrt()).unsqueeze(-1)) ** 2).sum(-1)
+    log_normalizer = math.log(count) + dim / 2 * (math.log(2 * math.pi) + noise.log())
+    return Posterior(
+        mean=(sums.reference + scale * sums.offset).reshape(*shape, dim),
+        displacement=(to_reference + scale * sums.offset).reshape(*shape, dim),
+        log_evidence=(sums.log_total - form - log_normalizer).reshape(shape),
+        covariance=lambda: second(True).reshape(*shape, dim, dim),
+        covariance_trace=lambda: second(False).reshape(shape),
+        dtype=query.dtype,
+    )

@@ -13,11 +13,13 @@ so that nothing of the size of the data is ever subtracted from something close 
 
 import math
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from functools import cached_property
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd import forward_ad
 
 BLOCK = 2**20
 """Numbers in the largest temporary array (8 MiB each; a handful live at once)."""
@@ -25,29 +27,80 @@ WIDTH = 2**14
 """Most points in a part: a block then holds many queries, which the matrix product and the allocator both prefer."""
 EXPONENT_FLOOR = -600.0
 """Exponents are cut here: exp(-600) is below rounding beside 1, and below -708 float64 turns denormal and slow."""
+NARROW_FLOOR = -50.0
+"""The same in float32, where products of weights and values turn denormal from -80 on."""
 FLOOR_WEIGHT = math.exp(EXPONENT_FLOOR)
 LARGEST = 1e300
 """Stands for "too large to matter": finite, so that 0 * LARGEST is 0 and never NaN."""
 EPSILON = torch.finfo(torch.float64).eps
 
 
+def exponent_floor(dtype: torch.dtype) -> float:
+    """Where exponents are cut, in this dtype."""
+    return NARROW_FLOOR if dtype == torch.float32 else EXPONENT_FLOOR
+
+
+@runtime_checkable
+class Frame(Protocol):
+    """What comparing and merging sums asks of the data: their center, the unit of lengths, their radius in it, and how many they are."""
+
+    center: Tensor
+    scale: float
+    radius: float
+
+    def __len__(self) -> int: ...
+
+    @property
+    def multiplicity(self) -> int:
+        """How often the most frequent point occurs, at the most."""
+        ...
+
+
+def power_of_two(radius: float) -> float:
+    """The smallest power of two that is no smaller than `radius` > 0."""
+    return 2.0 ** math.ceil(math.log2(radius))
+
+
 class Data:
     """Data prepared once: the points, and a copy centered and scaled (by a power of two, hence exactly) to radius <= 1."""
 
-    def __init__(self, points: Float[Tensor, "N d"]) -> None:
+    def __init__(self, points: Float[Tensor, "N d"], scale: float | None = None) -> None:
+        """With `scale` given, a power of two that is no smaller than the radius: parts prepared separately share it."""
         self.points = points.double()
         # Halved first: the sum of points near the largest float would overflow.
         self.center = 2 * (self.points / (2 * len(self.points))).sum(0)
         centered = self.points - self.center
         widest = float(centered.abs().max())
         radius = widest * float((centered / widest).norm(dim=-1).max()) if widest > 0 else 1.0
-        self.scale = 2.0 ** math.ceil(math.log2(radius))
+        self.scale = power_of_two(radius) if scale is None else scale
         keys = centered / self.scale
-        # One more value column carries |z_i|^2: the spread of the weights then costs nothing extra.
-        self.values = torch.cat((keys, (keys**2).sum(-1, keepdim=True)), -1)
+        # With a column |z_i|^2 the rows serve as keys and as values, and the spread of the weights costs nothing extra. One of ones counts.
+        square = (keys**2).sum(-1, keepdim=True)
+        self._tables = {torch.float64: torch.cat((keys, square, torch.ones_like(square)), -1)}
+        self.radius = float(square.max().sqrt())
 
     def __len__(self) -> int:
         return len(self.points)
+
+    def table(self, dtype: torch.dtype) -> Float[Tensor, "N columns"]:
+        """Rows `(z_i, |z_i|^2, 1)` with `z_i = (x_i - c)/scale`; made once for each dtype."""
+        if dtype not in self._tables:
+            self._tables[dtype] = self._tables[torch.float64].to(dtype)
+        return self._tables[dtype]
+
+    @cached_property
+    def multiplicity(self) -> int:
+        """How often the most frequent point occurs: equal summands round alike, and their errors add up."""
+        direction = torch.cos(torch.arange(1, self.dim + 1, dtype=torch.float64, device=self.points.device) ** 2)
+        # Row by row and not as a product, which rounds equal rows differently.
+        parts = self._tables[torch.float64][:, :-2].split(max(1, BLOCK // self.dim))
+        _, counts = torch.cat([(part * direction).sum(-1) for part in parts]).unique(return_counts=True)
+        return int(counts.max())
+
+    @property
+    def values(self) -> Float[Tensor, "N columns"]:
+        """Rows `(z_i, |z_i|^2)`."""
+        return self._tables[torch.float64][:, :-1]
 
     @property
     def dim(self) -> int:
@@ -77,7 +130,7 @@ class Queries(NamedTuple):
     stiffness: Float[Tensor, " b"]
 
     @classmethod
-    def of(cls, data: Data, x: Float[Tensor, "b d"], t: Float[Tensor, " b"]) -> "Queries":
+    def of(cls, data: Frame, x: Float[Tensor, "b d"], t: Float[Tensor, " b"]) -> "Queries":
         """Points x at the noise variances t."""
         return cls(x, ((data.scale / t.sqrt()) ** 2).clamp_max(LARGEST))
 
@@ -86,7 +139,7 @@ class Queries(NamedTuple):
         return Queries(self.x[index], self.stiffness[index])
 
 
-def merge(data: Data, queries: Queries, first: Sums, second: Sums) -> Sums:
+def merge(data: Frame, queries: Queries, first: Sums, second: Sums) -> Sums:
     """The sums over two disjoint parts of the data. Associative and commutative up to rounding."""
     shift = (second.reference - first.reference) / data.scale
     ratio = exponents(data, queries, shift.unsqueeze(-2), first.reference).squeeze(-1) * queries.stiffness
@@ -140,7 +193,13 @@ def similarity(data: Data, queries: Queries, part: slice) -> Float[Tensor, "b n"
     return torch.addmm(values[:, -1], y, values[:, :-1].T, beta=-0.5)
 
 
-def exponents(data: Data, queries: Queries, e: Float[Tensor, "b n d"], reference: Float[Tensor, "b d"]) -> Float[Tensor, "b n"]:
+def exponents(data: Frame, queries: Queries, e: Float[Tensor, "b n d"], reference: Float[Tensor, "b d"]) -> Float[Tensor, "b n"]:
     """`e_i . (g - e_i/2)`: `L_i - L_ref` up to the stiffness."""
     g = ((queries.x - reference) / data.scale).clamp(-LARGEST, LARGEST).unsqueeze(-2)
     return (e * (g - e / 2)).sum(-1)
+
+
+def differentiated(*tensors: Tensor) -> bool:
+    """Whether anything carries a derivative, backward or forward."""
+    backward = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+    return backward or any(forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors)

@@ -5,63 +5,49 @@ units in the last place would change.
 """
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from kss.engine.data import EXPONENT_FLOOR, FLOOR_WEIGHT, Data, Queries, Sums, blocks, exponents, similarity
+from kss.engine.data import EXPONENT_FLOOR, FLOOR_WEIGHT, LARGEST, Data, Queries, Sums, exponents, similarity
 
 
 def by_difference(data: Data, queries: Queries, part: slice) -> Sums:
     """The sums over one part of the data."""
-    points = data.points[part]
+    # The matrix product finds a point that is closest up to its own rounding.
+    return sums_over(data, queries, data.points[part], None, similarity(data, queries, part).detach().argmax(-1))
 
-    def differences(index: Int[Tensor, " b"]) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "b n"]]:
-        reference = points[index]
+
+def sums_over(
+    data: Data,
+    queries: Queries,
+    points: Float[Tensor, "*b n d"],
+    kept: Bool[Tensor, "b n"] | None = None,
+    near: Int[Tensor, " b"] | None = None,
+) -> Sums:
+    """The sums over `points`, the same for all queries or (b, n, d) for each its own, of which only those `kept` count.
+
+    `near` is the place of a point that is nearly the closest; without it, the first.
+    """
+    rows = torch.arange(len(queries.x), device=points.device)
+
+    def differences(index: Int[Tensor, " b"]) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b n d"], Float[Tensor, "b n"]]:
+        reference = points[rows, index] if points.ndim == 3 else points[index]
         e = (points - reference.unsqueeze(-2)) / data.scale
-        return e, exponents(data, queries, e, reference)
+        exponent = exponents(data, queries, e, reference)
+        return reference, e, exponent if kept is None else exponent.masked_fill(~kept, -LARGEST)
 
-    # The matrix product finds a point that is closest up to its own rounding; one step of refinement mends that.
-    _, exponent = differences(similarity(data, queries, part).detach().argmax(-1))
-    index = exponent.detach().argmax(-1)
-    e, exponent = differences(index)
+    # A step of refinement from a point that is nearly the closest, and two from any other: the first may be off by its own rounding.
+    index = differences(torch.zeros_like(rows))[2].detach().argmax(-1) if near is None else near
+    index = differences(index)[2].detach().argmax(-1)
+    reference, e, exponent = differences(index)
     most = exponent.amax(-1)
     weight = ((exponent - most.unsqueeze(-1)) * queries.stiffness.unsqueeze(-1)).clamp_min(EXPONENT_FLOOR).exp() - FLOOR_WEIGHT
     total = weight.sum(-1)
     weight = weight / total.unsqueeze(-1)
     return Sums(
-        reference=points[index],
+        reference=reference,
         log_total=total.log() + most * queries.stiffness,
         offset=(weight.unsqueeze(-1) * e).sum(-2),  # summed in pairs, where a product adds up one by one
         square=(weight * (e**2).sum(-1)).sum(-1),
         rest=1 - weight.gather(-1, index.unsqueeze(-1)).squeeze(-1),
     )
-
-
-def second_moment(
-    data: Data, x: Float[Tensor, "B d"], t: Float[Tensor, " B"], sums: Sums, *, full: bool
-) -> Float[Tensor, "B d d"] | Float[Tensor, " B"]:
-    """The covariance of the data under the weights that gave `sums` (full), or its trace; in the user's units.
-
-    `sums` gives reference, center and size of the weights, to an accuracy that may fall short of the spread of the data;
-    what they miss is subtracted by the moments of order 0 and 1 about them.
-    """
-    queries = Queries.of(data, x, t)
-    results = []
-    for rows, parts in blocks(data, len(x), per_pair=data.dim):
-        block, known = queries.rows(rows), Sums(*(field[rows] for field in sums))
-        zero = torch.zeros((), dtype=x.dtype, device=x.device)
-        mass, first, second = zero, zero, zero
-        for part in parts:
-            e = (data.points[part] - known.reference.unsqueeze(-2)) / data.scale
-            exponent = exponents(data, block, e, known.reference) * block.stiffness.unsqueeze(-1)
-            weight = (exponent - known.log_total.unsqueeze(-1)).clamp_min(EXPONENT_FLOOR).exp() - FLOOR_WEIGHT
-            e = e - known.offset.unsqueeze(-2)
-            mass = mass + weight.sum(-1)
-            first = first + (weight.unsqueeze(-2) @ e).squeeze(-2)
-            second = second + ((weight.unsqueeze(-1) * e).mT @ e if full else (weight * (e**2).sum(-1)).sum(-1))
-        first = first / mass.unsqueeze(-1)
-        if full:
-            results.append(second / mass[..., None, None] - first.unsqueeze(-1) * first.unsqueeze(-2))
-        else:
-            results.append((second / mass - (first**2).sum(-1)).clamp_min(0.0))
-    return torch.cat(results) * data.scale**2

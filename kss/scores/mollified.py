@@ -15,6 +15,14 @@ Every average comes with an error estimate: on a grid (d <= 3) from the last two
 spread of independent scramblings. Rules are refined, point by point, until the estimate is below `accuracy` or the number of nodes
 would exceed `most_nodes`. The estimate never vouches for more than a tenth of `accuracy`: it cannot see what no node has met, such as
 a far cell of data with little weight.
+
+A base may know a faster way to the same sums where many points share their nodes. It then has a method
+
+    mollified_displacement(x (n, d), t (), nodes (r, m, d), weights (k, m)) -> (sums (k, r, n, d), error (n,)), or None,
+
+with `sums[k, r, n] = sum_j weights[k, j] (m_t(x_n + nodes[r, j]) - x_n)` and a bound `error` on what rounding has changed in
+`sums[0].mean(0)`. None says that it cannot, for instance because derivatives are asked for. Points whose error
+is not small beside `accuracy` are done again by asking the base at every node.
 """
 
 from collections.abc import Callable
@@ -27,7 +35,7 @@ from torch import Tensor
 
 from kss._validation import ArrayLike, as_count, as_positive, as_query, as_tensor, reject
 from kss.distributions.base import Distribution
-from kss.kernels import FEWEST, GRID_DIM, REPLICATES, Kernel
+from kss.kernels import FEWEST, GRID_DIM, REPLICATES, Kernel, Rule
 from kss.scores.protocol import Score, score_function
 
 BLOCK = 2**21
@@ -45,9 +53,16 @@ SPREAD = float(stats.t.ppf(0.995, REPLICATES - 1)) / (REPLICATES * (REPLICATES -
 first estimate that is small enough, and that favors estimates that are too small."""
 UNSEEN = 0.1
 """The part of `accuracy` that an estimate never goes below."""
+FAST_ERROR = 1e-3
+"""The part of `accuracy` that the base's fast way may add; of 1e-7 where a larger one is asked for, so that neither differences
+of scores nor a change of batch show which way was taken."""
+FEW = 4
+"""Points that share their noise variance, on average, from where it pays to do one noise variance after another."""
 
 Integrand = Callable[[Tensor, Tensor], Tensor]
 """Offsets (n, m, d) of the nodes, and which of the points (n,): values (n, m, v)."""
+Fast = Callable[[Rule, Tensor, Tensor], tuple[Tensor, Tensor] | None]
+"""A rule, weights (k, m), and which of the points (n,): sums (k, r, n, v) and their error (n,); or None."""
 
 
 class Averaged(NamedTuple):
@@ -158,9 +173,34 @@ class Mollified:
                 raise reject("base", self.base, f"a score of shape {tuple(flat.shape)}, as x has; it gave {_kind(value)}")
             return u.unsqueeze(-1) * value.reshape(y.shape).double() + offset
 
-        return self._average(x.shape[-1], time, pulled, absolute=False)
+        return self._average(x.shape[-1], time, pulled, self._fast(x, time), absolute=False)
 
-    def _average(self, dim: int, time: Float[Tensor, " n"], integrand: Integrand, *, absolute: bool) -> Averaged:
+    def _fast(self, x: Tensor, time: Tensor) -> Fast | None:
+        """The base's own way to the sums of `m_t(x + V) - x`, one noise variance after another."""
+        base = getattr(self.base, "mollified_displacement", None)
+        if base is None:
+            return None
+
+        def sums(rule: Rule, weights: Tensor, which: Tensor) -> tuple[Tensor, Tensor] | None:
+            noises, group = time[which].detach().unique(return_inverse=True)
+            if len(noises) > max(1, len(which) // FEW):
+                return None
+            nodes = rule.nodes.to(time.device)
+            found = x.new_zeros(len(weights), len(nodes), len(which), x.shape[-1], dtype=torch.float64)
+            error = torch.zeros_like(time[which])
+            for number in range(len(noises)):
+                rows = (group == number).nonzero().squeeze(-1)
+                one = time[which[rows[:1]]]
+                offset = self.kernel.stretch(nodes.flatten(0, 1), one)[0].unflatten(0, nodes.shape[:2])
+                answer = base(x[which[rows]], one[0], offset, weights)
+                if answer is None:
+                    return None
+                found[:, :, rows], error[rows] = answer
+            return found, error
+
+        return sums
+
+    def _average(self, dim: int, time: Float[Tensor, " n"], integrand: Integrand, fast: Fast | None = None, *, absolute: bool) -> Averaged:
         """The mean of the integrand (n, v) over the kernel and its error (n,), refined for each point by itself."""
         on_grid = dim <= GRID_DIM
         accuracy = self.accuracy or (ACCURACY[dim] if on_grid else SOBOL_ACCURACY)
@@ -172,24 +212,23 @@ class Mollified:
             if on_grid:
                 tilt = rule.nodes[0] @ torch.linspace(1.0, 0.5, dim, dtype=torch.float64)
                 weights = torch.stack((rule.weights, rule.weights * tilt))
-            means, size = self._apply(rule.nodes, weights, time, rows, integrand)
-            rounding = ROUNDING * size
+            means, rounding = self._sums(rule, weights, time, rows, integrand, fast, FAST_ERROR * min(accuracy, 1e-7))
             if on_grid:  # a new rule replaces the one before
                 new, tilts = means[0, 0], means[1, 0].detach()
-                last = torch.full_like(size, torch.inf) if mean is None else (new - mean[rows]).detach().norm(dim=-1)
+                last = torch.full_like(rounding, torch.inf) if mean is None else (new - mean[rows]).detach().norm(dim=-1)
                 estimate = GRID_SAFETY * (last if change is None else torch.maximum(last, GRID_MEMORY * change[rows]))
                 change = last if change is None else change.index_copy(0, rows, last)
                 # By symmetry the mean can be exact on every grid, at the middle between two data for instance, while its derivative is
                 # not. That along g depends on the mean of f u.g, which has to settle as well.
                 unsettled = last if tilted is None else GRID_SAFETY * (tilts - tilted[rows]).norm(dim=-1)
                 tilted = tilts if tilted is None else tilted.index_copy(0, rows, tilts)
-                settled = unsettled <= accuracy * (torch.ones_like(size) if absolute else tilts.norm(dim=-1)) + rounding
+                settled = unsettled <= accuracy * (torch.ones_like(rounding) if absolute else tilts.norm(dim=-1)) + rounding
             else:  # a new piece of the sequences is as long as all pieces before
                 parts = means[0] if parts is None else parts.index_copy(1, rows, (parts[:, rows] + means[0]) / 2)
                 new = parts[:, rows].mean(0)
                 estimate = SPREAD * (parts[:, rows] - new).detach().square().sum((0, 2)).sqrt()
-                settled = torch.ones_like(size, dtype=torch.bool)
-            target = accuracy * (torch.ones_like(size) if absolute else new.detach().norm(dim=-1))
+                settled = torch.ones_like(rounding, dtype=torch.bool)
+            target = accuracy * (torch.ones_like(rounding) if absolute else new.detach().norm(dim=-1))
             mean = new if mean is None else mean.index_copy(0, rows, new)
             known = (torch.maximum(estimate, UNSEEN * target) + rounding).nan_to_num(nan=torch.inf)
             error = known if error is None else error.index_copy(0, rows, known)
@@ -200,11 +239,34 @@ class Mollified:
         assert error is not None
         return Averaged(mean, error)
 
+    def _sums(
+        self,
+        rule: Rule,
+        weights: Float[Tensor, "k m"],
+        time: Tensor,
+        rows: Tensor,
+        integrand: Integrand,
+        fast: Fast | None,
+        tolerance: float,
+    ) -> tuple[Tensor, Tensor]:
+        """Sums of the integrand over each replicate, by each of the weights (k, r, n, v), and their error by rounding (n,)."""
+        weights = weights.to(time.device)
+        answer = None if fast is None else fast(rule, weights, rows)
+        if answer is None:
+            sums, size = self._apply(rule.nodes, weights, time, rows, integrand)
+            return sums, ROUNDING * size
+        sums, error = answer
+        left = (~(error <= tolerance * sums[0].mean(0).norm(dim=-1))).nonzero().squeeze(-1)
+        if len(left):
+            sums[:, :, left], size = self._apply(rule.nodes, weights, time, rows[left], integrand)
+            error[left] = ROUNDING * size
+        return sums, error
+
     def _apply(
         self, nodes: Float[Tensor, "r m d"], weights: Float[Tensor, "k m"], time: Tensor, rows: Tensor, integrand: Integrand
     ) -> tuple[Tensor, Tensor]:
         """Sums of the integrand over each replicate, by each of the weights (k, r, n, v), and the mean size of its values (n,)."""
-        nodes, weights = nodes.to(time.device), weights.to(time.device)
+        nodes = nodes.to(time.device)
         together = max(1, BLOCK // nodes[0].numel())  # replicates in one call
         step = max(1, BLOCK // nodes[:together].numel())
         columns, sizes = [], []

@@ -78,6 +78,17 @@ def test_low_contrast_is_found_in_both_themes(page, theme):
     assert found[0].startswith(f"{theme}: axe color-contrast")
 
 
+def test_a_single_text_of_low_contrast_among_many_alike_is_found(page):
+    alike = "<p>good</p>" * 9
+    for odd in (
+        '<p style="color: #ccc">pale</p>',
+        '<div style="background: #333"><p>dark</p></div>',
+        '<div style="opacity: .3"><p>faint</p></div>',
+    ):
+        found = look(page, alike + odd + alike, width=1280, narrow=False)
+        assert any("light: axe color-contrast (serious): 1 elements" in line for line in found), odd
+
+
 def test_requests_console_and_search_are_watched(tmp_path):
     # The address is reserved for documentation and leads nowhere.
     bad = "<script>console.error('oh no'); throw new Error('broken')</script><img alt='x' src='http://192.0.2.1/x.png'>"

@@ -19,6 +19,7 @@ def parameters():
         yield pytest.param(check, id=f"{check.claim}:{check.name}", marks=marks)
 
 
+@pytest.mark.usefixtures("types_on_the_truth_alone")
 @pytest.mark.parametrize("check", list(parameters()))
 def test_the_truth_passes_and_every_mutant_is_killed(check: Check, evidence):
     result = run_check(check)

@@ -7,7 +7,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from kss.distributions import Empirical
 from kss.engine import data as prepared
-from kss.engine import reduce
+from kss.engine import nearest, product, reduce
 from kss.engine.data import EPSILON, Data, Queries, Sums, merge
 from kss.engine.difference import by_difference
 from kss.engine.product import by_product
@@ -20,28 +20,35 @@ def problem(n=57, d=3, offset=0.0, seed=0):
     return torch.from_numpy(points + offset), torch.from_numpy(rng.standard_normal((11, d)) + offset)
 
 
-def everything(points, x, t):
-    law = Empirical(points)
+def everything(law, x, t):
     posterior = law.posterior(x, t)
     return law.score(x, t), posterior.log_evidence, posterior.covariance(), posterior.covariance_trace
 
 
 @pytest.mark.parametrize("t", [1e-6, 0.1])
-@pytest.mark.parametrize("offset", [0.0, 1e9], ids=["by product", "by difference"])
+@pytest.mark.parametrize("offset", [0.0, 1e9])
+@pytest.mark.parametrize("method", ["product", "nearest", "difference"])
 @pytest.mark.parametrize(("block", "width"), [(1, 2**14), (7, 2**14), (64, 5)])
-def test_parts_give_the_numbers_of_the_whole(monkeypatch, block, width, offset, t):
-    points, x = problem(n=23, offset=offset)
+def test_parts_give_the_numbers_of_the_whole(monkeypatch, block, width, method, offset, t):
+    monkeypatch.setattr(reduce, "FEW", 0)
+    points, x = problem(n=40, offset=offset)
     x = x[:3]
-    whole = everything(points, x, t)
-    merged = []
+    whole = everything(Empirical(points, method=method), x, t)
+    parts = []
     monkeypatch.setattr(prepared, "BLOCK", block)
     monkeypatch.setattr(prepared, "WIDTH", width)
-    monkeypatch.setattr(prepared, "merge", lambda *args: merged.append(1) or merge(*args))
-    parts = everything(points, x, t)
-    # At least one block of queries was summed in ceil(23/width) parts.
-    assert len(merged) >= len(points) // min(width, block) - 1
-    for a, b in zip(parts, whole, strict=True):
-        # One rounding per merge, in weights that sum to 1; sizes are those of the largest entry.
+    monkeypatch.setattr(product, "TILE", 2 * block)
+    for module, name in ((prepared, "merge"), (product, "_place_of_largest"), (nearest, "_survivors")):
+        function = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *args, function=function, name=name: parts.append(name) or function(*args))
+    found = everything(Empirical(points, method=method), x, t)
+    if method == "difference":
+        # At least one block of queries was summed in ceil(n/width) parts.
+        assert parts.count("merge") >= len(points) // min(width, block) - 1
+    else:
+        assert parts.count("_place_of_largest" if method == "product" else "_survivors") > 1
+    for a, b in zip(found, whole, strict=True):
+        # One rounding per part, in weights that sum to 1; sizes are those of the largest entry.
         torch.testing.assert_close(a, b, rtol=0, atol=len(points) * 4 * EPSILON * float(b.abs().max()))
 
 
@@ -68,7 +75,7 @@ def test_both_routes_agree_where_both_are_good(t):
     points, x = problem()
     data = Data(points)
     queries = Queries(x, torch.full((len(x),), data.scale**2 / t, dtype=torch.float64))
-    one, other = by_product(data, queries, slice(None)), by_difference(data, queries, slice(None))
+    one, other = by_product(data, queries, torch.float64), by_difference(data, queries, slice(None))
     for a, b in zip(one, other, strict=True):
         # Exponents are at most 20/t = 2e4, hence right to 1e-11.
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)

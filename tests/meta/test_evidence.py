@@ -231,36 +231,39 @@ def test_a_library_that_is_missing_is_a_version_too(monkeypatch):
 
 
 KEYS = """
-import json
-from kss.claims import LEDGER
-from kss.claims.evidence import key_of
-print(json.dumps({check.function.__module__: key_of(check) for check in LEDGER.all_checks()}))
+import json, sys
+from pathlib import Path
+import kss
+from kss.claims import LEDGER, evidence
+for change in sys.stdin:
+    if change.strip():
+        with (Path(kss.__file__).parent / change.strip()).open("a", encoding="utf-8") as file:
+            file.write("\\n# changed\\n")
+    evidence._module_key.cache_clear()
+    print(json.dumps({check.function.__module__: evidence.key_of(check) for check in LEDGER.all_checks()}), flush=True)
 """
 
 
 @pytest.mark.slow
 def test_the_bytes_of_the_code_that_a_check_exercises_are_its_key(tmp_path):
     shutil.copytree(Path(find_spec("kss").origin).parent, tmp_path / "kss", ignore=shutil.ignore_patterns("__pycache__"))
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", KEYS], stdin=pipe, stdout=pipe, text=True, cwd=tmp_path, env=environment) as process:
 
-    def keys_after(change: str | None) -> dict[str, str]:
-        if change is not None:
-            with (tmp_path / "kss" / change).open("a", encoding="utf-8") as file:
-                file.write("\n# changed\n")
-        run = subprocess.run(
-            [sys.executable, "-c", KEYS],
-            capture_output=True,
-            text=True,
-            check=True,
-            cwd=tmp_path,
-            env=os.environ | {"PYTHONPATH": str(tmp_path)},
-        )
-        return json.loads(run.stdout)
+        def keys_after(change: str) -> dict[str, str]:
+            print(change, file=process.stdin, flush=True)
+            return json.loads(process.stdout.readline())
 
-    before = keys_after(None)
+        check_keys(tmp_path, keys_after)
+
+
+def check_keys(folder: Path, keys_after) -> None:
+    before = keys_after("")
     chapter = "kss.claims.scores_and_heat"
     assert chapter in before
     # What no check can see: plots, the command line, the report.
-    unseen = next((tmp_path / "kss" / "plots").glob("*.py")).relative_to(tmp_path / "kss")
+    unseen = next((folder / "kss" / "plots").glob("*.py")).relative_to(folder / "kss")
     assert keys_after(str(unseen)) == keys_after("__main__.py") == keys_after("claims/report.py") == before
     # Another chapter's claims are its own affair ...
     after = keys_after("claims/empirical_score.py")

@@ -387,6 +387,99 @@ def test_a_score_first_asked_without_gradients_has_them_later():
     assert x.grad.isfinite().all()
 
 
+# --- the base's own way ---------------------------------------------------------------------------------------------------------
+
+
+class Plain(Empirical):
+    """Asked at every node."""
+
+    mollified_displacement = None
+
+
+class Watched(Empirical):
+    """Keeps what its own way was asked and gave: (points, served)."""
+
+    def __init__(self, points) -> None:
+        super().__init__(points)
+        self.asked = []
+
+    def mollified_displacement(self, x, t, nodes, weights):
+        answer = super().mollified_displacement(x, t, nodes, weights)
+        served = 0 if answer is None else int((answer.error <= 1e-10 * answer.displacement[0].mean(0).norm(dim=-1)).sum())
+        self.asked.append((len(x), served))
+        return answer
+
+    def share(self) -> float:
+        return sum(served for _, served in self.asked) / max(sum(count for count, _ in self.asked), 1)
+
+
+@pytest.mark.parametrize("d", [1, 2, 3, 5, 40])
+@pytest.mark.parametrize("kind", ["isotropic", "matrix", "ball", "of t"])
+def test_the_bases_own_way_gives_the_same(d, kind):
+    rng = np.random.default_rng(d)
+    points = rng.standard_normal((30, d))
+    root = rng.standard_normal((d, d)) / math.sqrt(d)
+    bandwidth = {"isotropic": 0.4, "matrix": root @ root.T, "of t": lambda t: 0.5 * t}.get(kind)
+    kernel = BallKernel(1.5) if kind == "ball" else GaussianKernel(bandwidth)
+    x = rng.standard_normal((12, d)) * 1.5
+    times = np.repeat([0.3, 1.0, 4.0], 4)
+    for t in (0.5, times):
+        watched = Watched(points)
+        found, error = Mollified(watched, kernel, most_nodes=2**10).score_with_error(x, t)
+        expected, its_error = Mollified(Plain(points), kernel, most_nodes=2**10).score_with_error(x, t)
+        assert watched.share() >= 0.9  # but where the mean is 1e-3 of what it is a mean of
+        assert all(count <= (12 if isinstance(t, float) else 4) for count, _ in watched.asked)
+        # Exponents are 1e2 at most, and their errors 1e-14 beside sums that add up thirty points.
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(error, its_error, rtol=1e-6, atol=1e-12)
+
+
+@pytest.mark.parametrize("d", [1, 2, 5])
+def test_where_the_bases_own_way_fails_every_node_is_asked(d):
+    rng = np.random.default_rng(d)
+    points, x = rng.standard_normal((20, d)), rng.standard_normal((3, d))
+    shares = []
+    for t in (1e-12, 1e-4, 1e-3, 1e-2, 0.1, 10.0):
+        for h in (1e-2 * t, 1.0):
+            watched = Watched(points)
+            found, error = Mollified(watched, GaussianKernel(h), most_nodes=256).score_with_error(x, t)
+            expected, its_error = Mollified(Plain(points), GaussianKernel(h), most_nodes=256).score_with_error(x, t)
+            off = (found - expected).norm(dim=-1)
+            assert (off <= 1e-2 * torch.minimum(error, its_error)).all(), (t, h)
+            assert (off <= 1e-10 * expected.norm(dim=-1) + 1e-12 * (math.sqrt(h) + 1) / t).all(), (t, h)
+            shares.append(watched.share())
+    assert min(shares) == 0.0
+    assert max(shares) == 1.0
+
+
+def test_what_the_base_cannot_answer_is_asked_node_by_node():
+    rng = np.random.default_rng(0)
+    points, x = rng.standard_normal((6, 5)), rng.standard_normal((8, 5))
+    expected = Mollified(Plain(points), GaussianKernel(0.4)).score_with_error(x, 0.5)
+
+    class Odd(Empirical):
+        bad = math.inf
+
+        def mollified_displacement(self, x, t, nodes, weights):
+            sums, error = super().mollified_displacement(x, t, nodes, weights)
+            sums[:, :, ::2], error[::2] = 1e6, self.bad
+            return sums, error
+
+    for Odd.bad in (math.inf, math.nan, 1e6):
+        found = Mollified(Odd(points), GaussianKernel(0.4)).score_with_error(x, 0.5)
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    # Noises that nobody shares are not done one by one; nor is anything where derivatives are asked for.
+    watched = Watched(points)
+    Mollified(watched, GaussianKernel(0.4)).score(x, np.linspace(0.5, 1.0, 8))
+    assert all(count == 1 for count, _ in watched.asked)  # what is left of them at last
+    place, watched = torch.from_numpy(x).requires_grad_(), Watched(points)
+    (slope,) = torch.autograd.grad(Mollified(watched, GaussianKernel(0.4)).score(place, 0.5).sum(), place)
+    assert watched.asked
+    assert watched.share() == 0.0
+    (expected,) = torch.autograd.grad(Mollified(Plain(points), GaussianKernel(0.4)).score(place, 0.5).sum(), place)
+    torch.testing.assert_close(slope, expected, rtol=1e-12, atol=1e-12)
+
+
 # --- extremes, cost, contract --------------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,105 @@
+"""Every way to compute gives the same numbers within the tolerance, whichever rows it leaves to another one."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from criterion import beyond_criterion, data_set
+
+from kss.distributions import Empirical
+from kss.engine import attention, reduce
+
+METHODS = [method for method in reduce.METHODS if method != "auto"]
+KINDS = ("plain", "pairs", "duplicates", "shifted", "outlier")
+
+
+@pytest.fixture(autouse=True)
+def even_small_problems_are_screened(monkeypatch):
+    monkeypatch.setattr(reduce, "FEW", 0)
+
+
+@pytest.mark.parametrize("dim", [1, 2, 8])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("method", METHODS)
+def test_errs_by_no_more_than_its_inputs_do(method, kind, dim):
+    assert beyond_criterion(data_set(kind, 40, dim), [1e-8, 1e-4, 1e-2, 1.0, 1e4], method=method) == []
+
+
+def queries(points: torch.Tensor, t: float, rng: np.random.Generator) -> torch.Tensor:
+    """Typical places, the data themselves, middles of pairs, and places far away."""
+    first, second = (points[torch.from_numpy(rng.integers(len(points), size=40))] for _ in range(2))
+    noise = torch.from_numpy(rng.standard_normal(first.shape))
+    return torch.cat((first + math.sqrt(t) * noise, first, (first + second) / 2, first + 30 * noise))
+
+
+@pytest.mark.parametrize("tol", [None, 1e-6, 1e-3])
+@pytest.mark.parametrize("t", [1e-8, 1e-4, 1e-2, 1e-1, 1.0, 1e2])
+@pytest.mark.parametrize("method", [*METHODS, "auto", "no attention"])
+def test_float32_is_within_the_tolerance(method, t, tol, monkeypatch):
+    if method == "no attention":
+        monkeypatch.setattr(attention, "available", lambda dtype: False)
+        method = "auto"
+    allowed = tol or reduce.NARROW_TOLERANCE
+    for kind in KINDS:
+        for dim in ((1, 8), (2, 64))[KINDS.index(kind) % 2]:
+            points = torch.from_numpy(data_set(kind, 200, dim)).float()
+            x = queries(points.double(), t, np.random.default_rng(dim)).float()
+            found = Empirical(points, method=method, tol=tol).posterior(x, t).unrounded()
+            exact = Empirical(points.double(), method="difference").posterior(x.double(), t)
+            error = (found.displacement - exact.displacement).norm(dim=-1)
+            # Far from the data, at t much larger than they, rounding the inputs to float64 is what remains.
+            size = points.double().abs().max()
+            assert (error <= allowed * exact.displacement.norm(dim=-1) + 8 * torch.finfo(torch.float64).eps * size).all(), (kind, dim)
+            error = (found.log_evidence - exact.log_evidence).abs()
+            assert (error <= allowed * (1 + exact.log_evidence.abs())).all(), (kind, dim)
+            # The trace of a covariance that is nothing is nothing.
+            error = (found.covariance_trace - exact.covariance_trace).abs()
+            assert (error <= 10 * allowed * exact.covariance_trace + 1e-14 * size**2).all(), (kind, dim)
+
+
+@pytest.mark.parametrize("method", [*METHODS, "auto"])
+def test_every_row_at_a_noise_variance_of_its_own(method):
+    points = torch.from_numpy(data_set("plain", 500, 2))
+    rng = np.random.default_rng(0)
+    x, t = queries(points, 0.01, rng), torch.from_numpy(10.0 ** rng.uniform(-7, 3, 160))
+    found, exact = Empirical(points, method=method).posterior(x, t), Empirical(points, method="difference").posterior(x, t)
+    scale = exact.displacement.norm(dim=-1, keepdim=True)
+    # Twice what one of them is allowed, and the rounding of the points themselves.
+    assert ((found.displacement - exact.displacement).abs() <= 2e-12 * scale + 1e-15).all()
+    torch.testing.assert_close(found.log_evidence, exact.log_evidence, rtol=2e-12, atol=2e-12)
+
+
+@pytest.mark.parametrize("method", [*METHODS, "auto"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_no_queries_give_an_empty_answer(method, dtype):
+    found = Empirical(torch.zeros(70, 3, dtype=dtype), method=method).posterior(torch.zeros(0, 3, dtype=dtype), 0.1)
+    assert found.displacement.shape == (0, 3)
+    assert found.covariance_trace.shape == found.log_evidence.shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"tol": 0.0}, r"^tol = 0\.0: expected a finite number > 0"),
+        ({"tol": 1e-14}, r"^tol = 1e-14: expected a relative error of 5e-13 at the least"),
+        ({"method": "magic"}, r"^method = 'magic': expected one of auto, attention"),
+    ],
+)
+def test_bad_options_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        Empirical([[0.0], [1.0]], **options)
+
+
+def test_the_attention_kernel_is_used_only_where_it_is_right(monkeypatch):
+    attention.available.cache_clear()
+    assert attention.available(torch.float32)
+    for wrong in (
+        lambda query, rows: (query, query[:, 0]),
+        lambda query, rows: (torch.softmax(query @ rows.T, -1) @ rows, torch.zeros(len(query))),
+    ):
+        attention.available.cache_clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(attention, "_flash", wrong)
+            assert not attention.available(torch.float32)
+    attention.available.cache_clear()
