@@ -68,9 +68,10 @@ def failing_claims(root: Path) -> list[str]:
 
 
 def drop_stale_cache(root: Path) -> None:
-    """Remove the cached outputs of pages unless they were made by exactly this package, these pins and this Python."""
+    """Remove the cached outputs of pages unless they were made by exactly this package, these measurements, these pins and this Python."""
     digest = hashlib.sha256(sys.version.encode())
-    code = [path for path in (root / "kss").rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    folders = (root / "kss", root / "benchmarks")
+    code = [path for folder in folders for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
     for path in sorted([*code, root / "constraints.txt", root / "pyproject.toml"]):
         digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes() + b"\0")
     folder = root / "_build"

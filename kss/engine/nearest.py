@@ -31,6 +31,21 @@ class Screened(NamedTuple):
 
 def by_nearest(data: Data, queries: Queries, gap: float, most: int) -> Screened:
     """Sums without points that weigh less than `exp(-gap)` all together; rows where more than `most` points are left are not found."""
+    query, margin, sound = _prepare(data, queries, gap)
+    height = max(1, min(HEIGHT, len(query), prepared.BLOCK // (4 * most)))
+    found, parts = [], []
+    for start in range(0, max(len(query), 1), height):
+        rows = slice(start, start + height)
+        row, place = _survivors(data.table(query.dtype), query[rows], margin[rows], most)
+        count = torch.bincount(row, minlength=len(query[rows]))
+        here = sound[rows] & (count > 0) & (count <= most)
+        found.append(here)
+        parts.append(_exactly(data, queries.rows(rows), row, place, count, here))
+    return Screened(Sums(*(torch.cat(fields) for fields in zip(*parts, strict=True))), torch.cat(found))
+
+
+def _prepare(data: Data, queries: Queries, gap: float) -> tuple[Float[Tensor, "B keys"], Float[Tensor, " B"], Bool[Tensor, " B"]]:
+    """Queries whose products with the table are logits, how far below the largest one a logit may matter, and which rows are sound."""
     y = ((queries.x - data.center) / data.scale).clamp(-LARGEST, LARGEST)
     steepness = queries.stiffness * (y.clamp(-1e150, 1e150).norm(dim=-1) + 1)
     # Worth it while the rounding of float32 adds little to the margin.
@@ -40,16 +55,19 @@ def by_nearest(data: Data, queries: Queries, gap: float, most: int) -> Screened:
     query = torch.cat((y, torch.full_like(y[:, :1], -0.5)), -1) * queries.stiffness.unsqueeze(-1)
     sound = steepness < STEEPEST[dtype]
     query = torch.where(sound.unsqueeze(-1), query, 0.0).to(dtype)
-    height = max(1, min(HEIGHT, len(query), prepared.BLOCK // (4 * most)))
-    found, parts = [], []
-    for start in range(0, max(len(query), 1), height):
-        rows = slice(start, start + height)
-        row, place = _survivors(data.table(dtype), query[rows], margin[rows].to(dtype), most)
-        count = torch.bincount(row, minlength=len(query[rows]))
-        here = sound[rows] & (count > 0) & (count <= most)
-        found.append(here)
-        parts.append(_exactly(data, queries.rows(rows), row, place, count, here))
-    return Screened(Sums(*(torch.cat(fields) for fields in zip(*parts, strict=True))), torch.cat(found))
+    return query, margin.to(dtype), sound
+
+
+def survivors(data: Data, queries: Queries, gap: float) -> Int[Tensor, " B"]:
+    """How many points a few queries would keep, about: what `by_nearest` finds, without the sums."""
+    query, margin, sound = _prepare(data, queries, gap)
+    table, width = data.table(query.dtype)[:, :-1], max(RUN, TILE // max(len(query), 1))
+    largest, count = torch.full_like(margin, -torch.inf), torch.zeros_like(margin)
+    for part in table.split(width):
+        logit = query @ part.T
+        largest = torch.maximum(largest, logit.amax(-1))
+        count += (logit >= (largest - margin).unsqueeze(-1)).sum(-1)
+    return torch.where(sound, count.long(), len(data))
 
 
 def _rounding(data: Data, dtype: torch.dtype) -> float:

@@ -28,7 +28,7 @@ from kss.engine.boxes import ROWS, Boxes, by_boxes, kept_fraction
 from kss.engine.data import EPSILON, Data, Frame, Queries, Sums, blockwise, differentiated
 from kss.engine.difference import by_difference
 from kss.engine.moments import second_moment
-from kss.engine.nearest import by_nearest
+from kss.engine.nearest import by_nearest, survivors
 from kss.engine.product import by_product
 
 METHODS = ("auto", "attention", "product", "nearest", "boxes", "difference")
@@ -152,6 +152,9 @@ def _tested(
 
 def _boxed(data: Data, queries: Queries, tolerance: float, together: int) -> tuple[Sums, Bool[Tensor, " b"]]:
     """The sums of the rows where what the boxes leave out, and rounding about their own centers, is within the tolerance."""
+    if len(queries.x) * len(data) <= FEW:  # not worth it
+        x, none = queries.x[:0], queries.stiffness[:0]
+        return Sums(x, none, x, none, none), torch.zeros_like(queries.stiffness, dtype=torch.bool)
     # Rows that come here again may have small displacements, beside which less may be left out.
     boxed = by_boxes(Boxes.of(data), data, queries, EPSILON if together == ROWS else EPSILON**1.5, together)
     sums, error = boxed.sums, boxed.rounding
@@ -189,7 +192,7 @@ def _softest(data: Data, queries: Queries) -> float:
         return math.inf
     sample = _sample(queries)
     stiffness, order = sample.stiffness.sort(descending=True)
-    found = by_nearest(data, sample, GAP, _few(data)).found[order].double()
+    found = (survivors(data, sample, GAP) <= _few(data))[order].double()
     share = found.cumsum(0) / torch.arange(1, SAMPLE + 1, device=found.device)
     # Among equals the last decides.
     last = stiffness != torch.cat((stiffness[1:], stiffness.new_zeros(1)))

@@ -38,13 +38,20 @@ class Clock:
 
 def test_every_round_runs_every_task_once_and_the_order_changes():
     clock, log = Clock(), []
-    tasks = {name: clock.task(0.1, log=log, name=name) for name in "abcd"}
+    tasks = {name: clock.task(1.0, log=log, name=name) for name in "abcd"}
     timing.interleave(tasks, 20, clock=clock)
     warm, *rounds = [tuple(log[i : i + 4]) for i in range(0, len(log), 4)]
     assert warm == tuple("abcd")
     assert len(rounds) == 20
     assert all(sorted(order) == list("abcd") for order in rounds)
     assert len(set(rounds)) > 5
+
+
+def test_what_is_brief_runs_twice_and_the_second_run_counts():
+    clock = Clock()
+    # The first run, then a cold one and a warm one in each round.
+    measured = timing.interleave({"a": clock.task(0.1, 0.3, 0.2, 0.3, 0.2, 0.3, 0.2)}, 3, clock=clock)
+    assert measured.seconds["a"] == pytest.approx([0.2, 0.2, 0.2])
 
 
 def test_the_first_run_does_not_count_and_medians_ignore_an_interruption():

@@ -56,8 +56,8 @@ def test_errs_by_no_more_than_its_inputs_do(in_shards, kind):
     assert criterion.beyond_criterion(criterion.data_set(kind, 24, 3), [1e-8, 1e-4, 1e-2, 1.0, 1e4, 1e8]) == []
 
 
-@pytest.mark.parametrize(("scale", "dim"), [(1e-150, 8), (1.0, 1), (1e150, 8)])
 @pytest.mark.slow
+@pytest.mark.parametrize(("scale", "dim"), [(1e-150, 8), (1e150, 1)])
 def test_is_never_nan_and_infinite_only_where_the_truth_is(in_shards, scale, dim):
     test_empirical.test_is_never_nan_and_infinite_only_where_the_truth_is(scale, dim)
 
@@ -84,6 +84,7 @@ def everything(law, x, t):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(10))
 def test_is_the_law_of_all_points(seed):
     rng = np.random.default_rng(seed)

@@ -69,6 +69,7 @@ def assert_as_good_as_it_says(data: Data, queries: Queries, found: Boxed, droppe
     assert (shifted <= allowed)[sure].all(), f"{float((shifted / allowed)[sure].max()):.2g} times the allowance"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("t", [1e-12, 1e-6, 1e-4, 1e-2, 1.0, 1e4])
 @pytest.mark.parametrize("dim", [1, 2, 3])
 @pytest.mark.parametrize("kind", DATA_SETS)
@@ -240,6 +241,7 @@ class Largest(TorchDispatchMode):
         return result
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("t", [1e-6, 1.0])
 def test_no_temporary_exceeds_the_block(monkeypatch, t):
     data = Data(data_set("plain", 30_000, 2))
