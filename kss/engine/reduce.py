@@ -152,9 +152,8 @@ def _tested(
 
 def _boxed(data: Data, queries: Queries, tolerance: float, together: int) -> tuple[Sums, Bool[Tensor, " b"]]:
     """The sums of the rows where what the boxes leave out, and rounding about their own centers, is within the tolerance."""
-    if len(queries.x) * len(data) <= FEW:  # not worth it
-        x, none = queries.x[:0], queries.stiffness[:0]
-        return Sums(x, none, x, none, none), torch.zeros_like(queries.stiffness, dtype=torch.bool)
+    if len(queries.x) * len(data) <= FEW:
+        return _none(queries)
     # Rows that come here again may have small displacements, beside which less may be left out.
     boxed = by_boxes(Boxes.of(data), data, queries, EPSILON if together == ROWS else EPSILON**1.5, together)
     sums, error = boxed.sums, boxed.rounding
@@ -165,20 +164,27 @@ def _boxed(data: Data, queries: Queries, tolerance: float, together: int) -> tup
 
 def _screened(data: Data, queries: Queries, tolerance: float, most: int, softest: float) -> tuple[Sums, Bool[Tensor, " b"]]:
     """The sums of the rows whose weight lies on few points; of those only that are as stiff as `softest`."""
-    # Not worth it for few pairs.
-    stiff = (queries.stiffness >= softest) & (len(queries.x) * len(data) > FEW) & (most > 0)
+    if len(queries.x) * len(data) <= FEW or most == 0:
+        return _none(queries)
+    stiff = queries.stiffness >= softest
     some = queries if bool(stiff.all()) else queries.rows(stiff)
-    sums, found = by_nearest(data, some, GAP, max(1, most))
+    sums, found = by_nearest(data, some, GAP, most)
     vague = (~(2 * math.exp(-GAP) <= tolerance * _displacement(data, some.rows(found), sums))).nonzero().squeeze(-1)
     if len(vague):  # where displacements are next to nothing
         rows = found.nonzero().squeeze(-1)
-        again, exact = by_nearest(data, some.rows(rows[vague]), ALL, max(1, most))
+        again, exact = by_nearest(data, some.rows(rows[vague]), ALL, most)
         sums = Sums(*(old.index_copy(0, vague[exact], new) for old, new in zip(sums, again, strict=True)))
         lost = vague[~exact]
         found[rows[lost]] = False
         kept = torch.ones_like(sums.rest, dtype=torch.bool).index_fill(0, lost, False)
         sums = Sums(*(field[kept] for field in sums))
     return sums, stiff.index_put((stiff.nonzero().squeeze(-1),), found)
+
+
+def _none(queries: Queries) -> tuple[Sums, Bool[Tensor, " b"]]:
+    """What a route gives that is not worth its while for so few."""
+    x, none = queries.x[:0], queries.stiffness[:0]
+    return Sums(x, none, x, none, none), torch.zeros_like(queries.stiffness, dtype=torch.bool)
 
 
 def _few(data: Data) -> int:

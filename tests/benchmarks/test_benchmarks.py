@@ -39,7 +39,7 @@ class Clock:
 def test_every_round_runs_every_task_once_and_the_order_changes():
     clock, log = Clock(), []
     tasks = {name: clock.task(1.0, log=log, name=name) for name in "abcd"}
-    timing.interleave(tasks, 20, clock=clock)
+    timing.interleave(tasks, 20, budget=1000.0, clock=clock)
     warm, *rounds = [tuple(log[i : i + 4]) for i in range(0, len(log), 4)]
     assert warm == tuple("abcd")
     assert len(rounds) == 20
