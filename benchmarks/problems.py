@@ -15,7 +15,7 @@ def cloud(n: int, dim: int = 2) -> Tensor:
 
 
 def images(n: int, dim: int = 784) -> Tensor:
-    """Of the size of MNIST and as low in rank: normal combinations of 24 random patterns, clipped to [-1, 1] as pixels are."""
+    """Of the size of MNIST: normal combinations of 24 random patterns, clipped to [-1, 1] as pixels are."""
     generator = torch.Generator().manual_seed(dim)
     patterns = torch.randn(RANK, dim, dtype=torch.float64, generator=generator)
     codes = torch.randn(n, RANK, dtype=torch.float64, generator=generator)

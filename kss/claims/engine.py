@@ -120,15 +120,16 @@ def parts_in_any_order(predict: Any = ShardedEmpirical.posterior, *, generator: 
 claim(
     "engine.perturbation",
     title="What errors in the exponents do to the average",
-    statement=r"""Let every exponent err by at most $e \ge 0$, whatever the signs. With $m$ the weighted mean,
+    statement=r"""Let every exponent err by at most $\delta \ge 0$, whatever the signs. With $m$ the weighted mean,
 $\mathrm{sd}$ the root of the trace of the weighted covariance and $D$ the diameter of the points,
 
-$$|m' - m| \le \min\left(\sinh(e)\,\mathrm{sd},\ \tanh(e/2)\,D\right), \qquad
-\left|\log\sum_i e^{L'_i} - \log\sum_i e^{L_i}\right| \le \log\left(1 + r\,(e^e - 1)\right) \le e,$$
+$$|m' - m| \le \min\left(\sinh(\delta)\,\mathrm{sd},\ \tanh(\delta/2)\,D\right), \qquad
+\left|\log\sum_i e^{L'_i} - \log\sum_i e^{L_i}\right| \le \log\left(1 + r\,(e^\delta - 1)\right) \le \delta,$$
 
-with $r$ the weight of the points whose exponents err at all. Each bound is attained, for every $e$ and every $r$.""",
+with $r$ the weight, before the error, of the points whose exponents err at all. Both bounds for the mean are attained for every $\delta$,
+the first one for the logarithm for every $\delta$ and every $r \in [0, 1]$.""",
     source=DERIVED,
-    regime=r"Every finite set of points in $\mathbb R^d$, all exponents, all $e \ge 0$ (not only to first order).",
+    regime=r"Every finite set of points in $\mathbb R^d$, all exponents, all $\delta \ge 0$ (not only to first order).",
     chapter=CHAPTER,
     verdict="holds",
 )

@@ -46,14 +46,17 @@ class Empirical(Distribution):
     intrinsic_dim = 0
 
     def __init__(self, points: ArrayLike, *, tol: float | None = None, method: str = "auto") -> None:
-        self.points = as_points("points", points)
-        self.dim = self.points.shape[1]
+        points = as_points("points", points)
+        self.dim = points.shape[1]
         if tol is not None and as_positive("tol", tol) < TOLERANCE:
             raise reject("tol", tol, f"a relative error of {TOLERANCE} at the least")
         if method not in METHODS:
             raise reject("method", method, f"one of {', '.join(METHODS)}")
         self.tol, self.method = tol, method
-        self._data = Data(self.points)
+        with torch.inference_mode(False):
+            # A copy, for what is prepared must stay that of the points.
+            self.points = points.detach().clone()
+            self._data = Data(self.points)
 
     def __len__(self) -> int:
         return len(self.points)
@@ -71,14 +74,18 @@ class Empirical(Distribution):
 
     def posterior(self, x: ArrayLike, t: ArrayLike) -> Posterior:
         query = as_query(x, t, like=self.points)
-        flat, noise = query.x.reshape(-1, self.dim), query.t.reshape(-1)
+        # Copies, for the covariance may be asked for when the caller has changed x.
+        flat, noise = query.x.reshape(-1, self.dim).clone(), query.t.reshape(-1).clone()
         tolerance = self.tol or (TOLERANCE if query.dtype == torch.float64 else NARROW_TOLERANCE)
-        sums = reduce(self._data, flat, noise, tolerance, self.method)
+        full_precision = torch.autocast(flat.device.type, enabled=False)
+        with full_precision:
+            sums = reduce(self._data, flat, noise, tolerance, self.method)
 
         def second(full: bool) -> Tensor:
-            if full:
-                return second_moment(self._data, flat, noise, sums, full=True)
-            return trace(self._data, flat, noise, sums, tolerance)
+            with full_precision:
+                if full:
+                    return second_moment(self._data, flat, noise, sums, full=True)
+                return trace(self._data, flat, noise, sums, tolerance)
 
         return posterior_from_sums(query, sums, self._data.scale, len(self), second)
 

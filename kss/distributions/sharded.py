@@ -25,7 +25,7 @@ from tqdm import tqdm
 from kss._validation import ArrayLike, Seed, as_count, as_generator, as_points, as_query, reject
 from kss.distributions.base import Distribution, Posterior
 from kss.distributions.empirical import posterior_from_sums
-from kss.engine.data import Data, Queries, Sums, merge, power_of_two
+from kss.engine.data import Data, Queries, Sums, differentiated, merge, power_of_two
 from kss.engine.moments import Moments, moments
 from kss.engine.reduce import TOLERANCE, reduce, resolved
 
@@ -91,8 +91,8 @@ class ShardedEmpirical(Distribution):
 
     def posterior(self, x: ArrayLike, t: ArrayLike) -> Posterior:
         query = as_query(x, t, like=self._box)
-        if self._dask and query.x.requires_grad:
-            raise reject("x", x, "points without gradient, which does not travel: dask=False has it")
+        if self._dask and differentiated(query.x, query.t):
+            raise reject("x", x, "points and noise variances without gradient, which does not travel: dask=False has it")
         flat, noise = query.x.reshape(-1, self.dim), query.t.reshape(-1)
         whole, everything = self._whole, range(len(self._shards))
         sums = self._over(everything, _sums, _merge, flat, noise, whole, "auto")

@@ -21,6 +21,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from kss._validation import reject
+
 BLOCK = 2**20
 """Numbers in the largest temporary array (8 MiB each; a handful live at once)."""
 WIDTH = 2**14
@@ -72,6 +74,8 @@ class Data:
         centered = self.points - self.center
         widest = float(centered.abs().max())
         radius = widest * float((centered / widest).norm(dim=-1).max()) if widest > 0 else 1.0
+        if not radius <= 2.0**1023:
+            raise reject("points", radius, "points within 2^1023 of their center; this is how far one is")
         self.scale = power_of_two(radius) if scale is None else scale
         keys = centered / self.scale
         # With a column |z_i|^2 the rows serve as keys and as values, and the spread of the weights costs nothing extra. One of ones counts.
@@ -203,3 +207,8 @@ def differentiated(*tensors: Tensor) -> bool:
     """Whether anything carries a derivative, backward or forward."""
     backward = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
     return backward or any(forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors)
+
+
+def single_is_single() -> bool:
+    """Whether products in float32 are computed in float32: a switch of torch allows less."""
+    return torch.get_float32_matmul_precision() == "highest"

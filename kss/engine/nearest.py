@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from kss.engine import data as prepared
-from kss.engine.data import LARGEST, Data, Queries, Sums
+from kss.engine.data import LARGEST, Data, Queries, Sums, single_is_single
 from kss.engine.difference import sums_over
 from kss.engine.product import HEIGHT, RUN, TILE
 
@@ -49,7 +49,7 @@ def _prepare(data: Data, queries: Queries, gap: float) -> tuple[Float[Tensor, "B
     y = ((queries.x - data.center) / data.scale).clamp(-LARGEST, LARGEST)
     steepness = queries.stiffness * (y.clamp(-1e150, 1e150).norm(dim=-1) + 1)
     # Worth it while the rounding of float32 adds little to the margin.
-    narrow = bool((_rounding(data, torch.float32) * steepness).median() <= gap) if len(y) else False
+    narrow = single_is_single() and bool((_rounding(data, torch.float32) * steepness).median() <= gap) if len(y) else False
     dtype = torch.float32 if narrow else torch.float64
     margin = gap + math.log(len(data)) + 2 * _rounding(data, dtype) * steepness
     query = torch.cat((y, torch.full_like(y[:, :1], -0.5)), -1) * queries.stiffness.unsqueeze(-1)

@@ -62,7 +62,7 @@ def _rows(data: Data, queries: Queries, width: int, dtype: torch.dtype, graded: 
             new = _place_of_largest(logit[risen])
             old, most[risen] = most[risen], logit[risen, new]
             # What was the reference becomes one of the others.
-            total[risen] = (total[risen] + table[place[risen]]) * (old - most[risen]).clamp_min_(floor).exp_().unsqueeze(-1)
+            total[risen] = (total[risen] + table[place[risen]]) * (old - most[risen]).exp_().unsqueeze(-1)
             place[risen] = new + start
         weight = logit.sub_(most.unsqueeze(-1)).clamp_min_(floor).exp_()
         if len(risen):

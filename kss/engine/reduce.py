@@ -25,7 +25,7 @@ from torch import Tensor
 from kss.engine import attention
 from kss.engine.attention import by_attention
 from kss.engine.boxes import ROWS, Boxes, by_boxes, kept_fraction
-from kss.engine.data import EPSILON, Data, Frame, Queries, Sums, blockwise, differentiated
+from kss.engine.data import EPSILON, Data, Frame, Queries, Sums, blockwise, differentiated, single_is_single
 from kss.engine.difference import by_difference
 from kss.engine.moments import second_moment
 from kss.engine.nearest import by_nearest, survivors
@@ -38,6 +38,8 @@ NARROW = 1e-6
 """From this tolerance on float32 is tried."""
 FEW = 2**14
 """Pairs of a query and a point up to which choosing costs more than it saves."""
+SMALL = 256
+"""Points of which differences to all cost no more than finding out which ones matter."""
 SAMPLE = 16
 """Queries that are screened to see whether screening pays."""
 NEAR_DIM, MANY, KEPT = 8, 10**6, 0.4
@@ -73,7 +75,7 @@ def reduce(data: Data, x: Float[Tensor, "B d"], t: Float[Tensor, " B"], toleranc
 
 
 def _routes(data: Data, queries: Queries, tolerance: float, method: str) -> Iterator[Route]:
-    narrow = tolerance >= NARROW
+    narrow = tolerance >= NARROW and single_is_single()
     dtype = torch.float32 if narrow else torch.float64
     served = not queries.x.is_cuda and attention.available(dtype)
 
@@ -102,8 +104,10 @@ def _routes(data: Data, queries: Queries, tolerance: float, method: str) -> Iter
         yield tested(by_attention, dtype)
     elif method in ("attention", "product"):
         yield tested(by_product, dtype)
-    elif method == "auto" and len(queries.x) * len(data) <= FEW:
+    elif method == "auto" and (len(queries.x) * len(data) <= FEW or len(data) <= SMALL):
         yield wide
+        yield different
+        return
     elif method == "auto":
         near = data.dim <= NEAR_DIM and len(queries.x) * len(data) >= MANY
         if near and kept_fraction(Boxes.of(data), data, queries) < KEPT:
@@ -144,7 +148,7 @@ def _tested(
     hopeful = error <= 1
     some, error = (queries, error) if bool(hopeful.all()) else (queries.rows(hopeful), error[hopeful])
     sums = sums_of(data, some, dtype)
-    good = _good(data, some, sums, error, tolerance, dtype)
+    good = _good(data, some, sums, error, data.radius, tolerance, dtype)
     if bool(good.all()):
         return sums, hopeful
     return Sums(*(field[good] for field in sums)), hopeful.index_put((hopeful.nonzero().squeeze(-1),), good)
@@ -157,7 +161,9 @@ def _boxed(data: Data, queries: Queries, tolerance: float, together: int) -> tup
     # Rows that come here again may have small displacements, beside which less may be left out.
     boxed = by_boxes(Boxes.of(data), data, queries, EPSILON if together == ROWS else EPSILON**1.5, together)
     sums, error = boxed.sums, boxed.rounding
-    good = (error <= 1) & _good(data, queries, sums, error, tolerance, torch.float64)
+    # From the error of an exponent back to the distances that make it.
+    size = (error / (EPSILON * queries.stiffness)).sqrt()
+    good = (error <= 1) & _good(data, queries, sums, error, size, tolerance, torch.float64)
     good &= boxed.lost <= tolerance * _displacement(data, queries, sums)
     return sums if bool(good.all()) else Sums(*(field[good] for field in sums)), good
 
@@ -229,7 +235,7 @@ def resolved(whole: Frame, queries: Queries, sums: Sums) -> Bool[Tensor, " b"]:
     It takes this second look because the displacements of the parts may cancel.
     """
     error = _exponent_error(whole, queries, torch.float64)
-    return (error <= 1) & _good(whole, queries, sums, error, TOLERANCE, torch.float64)
+    return (error <= 1) & _good(whole, queries, sums, error, whole.radius, TOLERANCE, torch.float64)
 
 
 def _displacement(data: Data, queries: Queries, sums: Sums) -> Float[Tensor, " b"]:
@@ -244,16 +250,21 @@ def _exponent_error(data: Frame, queries: Queries, dtype: torch.dtype) -> Float[
 
 
 def _good(
-    data: Frame, queries: Queries, sums: Sums, error: Float[Tensor, " b"], tolerance: float, dtype: torch.dtype
+    data: Frame, queries: Queries, sums: Sums, error: Float[Tensor, " b"], size: float | Tensor, tolerance: float, dtype: torch.dtype
 ) -> Bool[Tensor, " b"]:
-    """Rows whose error, to first order, is within `tolerance` relative to the displacement, and to 1 plus the log-density."""
+    """Rows whose error, to first order, is within `tolerance` relative to the displacement, and to 1 plus the log-density.
+
+    `error` is that of an exponent, and `size` that of the coordinates that were added up.
+    """
     with torch.no_grad():
         eps, chain = torch.finfo(dtype).eps, math.sqrt(min(len(data), CHAIN) + len(data) / CHAIN)
         spread = ((sums.square - (sums.offset**2).sum(-1)).clamp_min(0.0) + 8 * eps * sums.rest).sqrt()
         repeated = min(data.multiplicity - 1, CHAIN) + data.multiplicity / CHAIN
         summed = (2 + 2 * math.sqrt(repeated)) * eps
-        # In float64 the rounding of the inputs excuses that of the mean, but for that of sums.
-        moved = (error + summed) * spread if dtype == torch.float64 else error * spread + summed * data.radius * sums.rest
+        rounded = summed * size * sums.rest
+        if dtype == torch.float64:  # the rounding of the inputs excuses as much
+            rounded = (rounded - 4 * eps * queries.x.norm(dim=-1) / data.scale).clamp_min(0.0)
+        moved = (error + summed) * spread + rounded
         step = ((queries.x - sums.reference) / data.scale).clamp(-1e150, 1e150)
         log_normalizer = math.log(len(data)) + queries.x.shape[-1] / 2 * (
             math.log(2 * math.pi) + 2 * math.log(data.scale) - queries.stiffness.log()

@@ -254,13 +254,17 @@ class Mollified:
         answer = None if fast is None else fast(rule, weights, rows)
         if answer is None:
             sums, size = self._apply(rule.nodes, weights, time, rows, integrand)
-            return sums, ROUNDING * size
+            return sums, self._rounding() * size
         sums, error = answer
         left = (~(error <= tolerance * sums[0].mean(0).norm(dim=-1))).nonzero().squeeze(-1)
         if len(left):
             sums[:, :, left], size = self._apply(rule.nodes, weights, time, rows[left], integrand)
-            error[left] = ROUNDING * size
+            error[left] = self._rounding() * size
         return sums, error
+
+    def _rounding(self) -> float:
+        """What a value of the base errs by, relative to it."""
+        return max(ROUNDING, getattr(self.base, "tol", None) or 0.0)
 
     def _apply(
         self, nodes: Float[Tensor, "r m d"], weights: Float[Tensor, "k m"], time: Tensor, rows: Tensor, integrand: Integrand

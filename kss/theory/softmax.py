@@ -1,7 +1,7 @@
 r"""What an error in the exponents, or leaving some out, does to a softmax average.
 
 For exponents `L_i` let `w_i = e^(L_i)/S` with `S = sum_i e^(L_i)`, and for points `x_i` let `m = sum_i w_i x_i` with the spread
-`sd = (sum_i w_i |x_i - m|^2)^(1/2)`. Every bound below is attained, by two points on a line. Numbers and arrays are taken alike.
+`sd = (sum_i w_i |x_i - m|^2)^(1/2)`. Every bound below is attained, by points at two places on a line. Numbers and arrays are taken alike.
 """
 
 import numpy as np

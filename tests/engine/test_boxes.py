@@ -70,8 +70,8 @@ def assert_as_good_as_it_says(data: Data, queries: Queries, found: Boxed, droppe
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("t", [1e-12, 1e-6, 1e-4, 1e-2, 1.0, 1e4])
-@pytest.mark.parametrize("dim", [1, 2, 3])
+@pytest.mark.parametrize("t", [1e-12, 1e-4, 1e-2, 1.0])
+@pytest.mark.parametrize("dim", [1, 3])
 @pytest.mark.parametrize("kind", DATA_SETS)
 def test_the_sums_are_as_good_as_they_say(kind, dim, t):
     data = Data(data_set(kind, 1500, dim))
