@@ -1,6 +1,7 @@
 """`python -m benchmarks`: measure, write `results.json` and `results.md`, and print the tables."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,22 +25,30 @@ EXPERIMENTS: dict[str, Callable[[experiments.Plan, bool], Iterator[dict[str, Any
 }
 
 
+ON_A_CARD = ("posterior", "times", "mollified", "sampling")
+"""What is measured where the data live on a graphics card: the rest compares with libraries of the processor, or is about its memory."""
+
+
 def main(
     quick: Annotated[bool, typer.Option(help="Small problems and few rounds: a minute, for trying.")] = False,
     only: Annotated[list[str] | None, typer.Option(help=f"One of {', '.join(EXPERIMENTS)}; can be repeated. Other results stay.")] = None,
     threads: Annotated[int | None, typer.Option(help="Threads; all cores if omitted.")] = None,
-    out: Annotated[Path, typer.Option(help="The file of results; the tables go beside it, as Markdown.")] = report.RESULTS,
+    device: Annotated[str, typer.Option(help="Where the data live: cpu or cuda.")] = "cpu",
+    out: Annotated[Path | None, typer.Option(help="The file of results; the tables go beside it, as Markdown.")] = None,
 ) -> None:
     """Time the engine beside what people would use instead."""
+    if device not in report.RESULTS or (device == "cuda" and not torch.cuda.is_available()):
+        raise typer.BadParameter(f"device {device} is not here; expected {' or '.join(report.RESULTS)}")
+    out = out or report.RESULTS[device]
     if unknown := set(only or ()) - set(EXPERIMENTS):
         raise typer.BadParameter(f"unknown: {', '.join(sorted(unknown))}; known are {', '.join(EXPERIMENTS)}")
     if threads is not None:
         torch.set_num_threads(threads)
-    plan = experiments.QUICK if quick else experiments.FULL
-    results: dict[str, Any] = {"machine": report.machine(), "quick": quick}
+    plan = replace(experiments.QUICK if quick else experiments.FULL, device=device)
+    results: dict[str, Any] = {"machine": report.machine(device), "quick": quick}
     if only and out.exists():
         results = report.load(out) | results
-    progress = tqdm(only or list(EXPERIMENTS))
+    progress = tqdm(only or (ON_A_CARD if device == "cuda" else list(EXPERIMENTS)))
     for name in progress:
         rows = []
         for row in EXPERIMENTS[name](plan, quick):

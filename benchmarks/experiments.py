@@ -43,6 +43,8 @@ class Plan:
     """Numbers of points."""
     steps: int
     """Of reverse diffusion."""
+    device: str = "cpu"
+    """Where the data live: "cpu" or "cuda"."""
 
 
 FULL = Plan(
@@ -86,12 +88,13 @@ def posterior(plan: Plan) -> Iterator[Row]:
         points = points_of(data, n, dim)
         x = queries_of(points, queries, 1.0)
         for dtype in DTYPES:
-            yield _posterior_row(POSTERIOR, data, points, x, 1.0, dtype, plan.rounds)
+            yield _posterior_row(POSTERIOR, data, points.to(plan.device), x.to(plan.device), 1.0, dtype, plan.rounds)
 
 
 def _posterior_row(methods: Sequence[Method], data: str, points: Tensor, x: Tensor, t: float, dtype: str, rounds: int) -> Row:
     """One problem in one type of number, every method in the same rounds."""
     points, x = points.to(DTYPES[dtype]), x.to(DTYPES[dtype])
+    device = points.device.type
     (n, dim), queries = points.shape, len(x)
     tasks, share, found = {}, {}, {}
     for method in methods:
@@ -103,14 +106,14 @@ def _posterior_row(methods: Sequence[Method], data: str, points: Tensor, x: Tens
         found[method.name] = {"installed": True, "error": error, "queries": at_once}
         tasks[method.name] = _task(evaluate, x[:at_once], t)
         share[method.name] = at_once / queries
-    measured = interleave(tasks | limits(points.dtype), rounds, share=share)
+    measured = interleave(tasks | limits(points.dtype, device), rounds, share=share)
     for name in tasks:
         found[name] |= {
             "seconds": measured.median(name),
             "times ours": measured.ratio(name, methods[0].name),
-            "fraction": fraction(measured, name, n, dim, queries),
+            "fraction": fraction(measured, name, n, dim, queries, device),
         }
-    gemm, exp = rates(measured)
+    gemm, exp = rates(measured, device)
     machine = {"gemm": float(np.median(gemm)), "exp": float(np.median(exp))}
     return {"data": data, "points": n, "dim": dim, "queries": queries, "t": t, "dtype": dtype} | machine | {"methods": found}
 
@@ -122,9 +125,9 @@ def posterior_error(method: Method, evaluate: Evaluate, points: Tensor, x: Tenso
     the diameter; to it comes the rounding of the average.
     """
     x = x[:CHECKED]
-    exact_points, exact_x = points.double().numpy(), x.double().numpy()
+    exact_points, exact_x = points.double().cpu().numpy(), x.double().cpu().numpy()
     expected = reference.displacement(exact_points, exact_x, t)
-    error = np.linalg.norm(evaluate(x, t).double().numpy() - expected, axis=-1)
+    error = np.linalg.norm(evaluate(x, t).double().cpu().numpy() - expected, axis=-1)
     eps = torch.finfo(points.dtype).eps
     size = 2 * np.linalg.norm(exact_points, axis=-1).max()
     allowed = min(math.sinh(min(reference.rounding(exact_points, exact_x, t, eps), 20.0)), 1.0) * size
@@ -158,7 +161,7 @@ def _task(evaluate: Evaluate, x: Tensor, t: float) -> Callable[[], Tensor]:
 def times(plan: Plan) -> Iterator[Row]:
     """The package alone, in float64, over noise variances: all of them in the same rounds."""
     for data, n, dim, queries in plan.times:
-        points = points_of(data, n, dim)
+        points = points_of(data, n, dim).to(plan.device)
         evaluate = ours()(points)
         tasks = {f"{t:g}": _task(evaluate, queries_of(points, queries, t), t) for t in TIMES}
         for t in TIMES:
@@ -203,10 +206,10 @@ def small_noise(plan: Plan) -> Iterator[Row]:
 
 def mollified(plan: Plan) -> Iterator[Row]:
     """A mollified score with `NODES` nodes: by the factorized sums, and over all pairs of query and node; and a plain score."""
-    points, t, h = points_of("digits", 1797, 64), 1.0, 0.4
+    points, t, h = points_of("digits", 1797, 64).to(plan.device), 1.0, 0.4
     rule = next(iter(GaussianKernel(h).sobol(64, 2**16, 0)))
-    offsets = math.sqrt(h) * rule.nodes.flatten(0, 1)[:NODES]
-    weights = torch.full((1, NODES), 1 / NODES, dtype=torch.float64)
+    offsets = math.sqrt(h) * rule.nodes.flatten(0, 1)[:NODES].to(plan.device)
+    weights = torch.full((1, NODES), 1 / NODES, dtype=torch.float64, device=plan.device)
     for dtype in DTYPES:
         law = Empirical(points.to(DTYPES[dtype]))
         x = queries_of(points, plan.mollified, t).to(DTYPES[dtype])
@@ -215,9 +218,9 @@ def mollified(plan: Plan) -> Iterator[Row]:
             "direct": _direct(law, x, t, offsets),
             "plain score": _task(lambda x, t, law=law: law.posterior(x, t).displacement, x, t),
         }
-        exact = reference.mollified(law.points.double().numpy(), x[:CHECKED].double().numpy(), t, offsets.numpy())
+        exact = reference.mollified(law.points.double().cpu().numpy(), x[:CHECKED].double().cpu().numpy(), t, offsets.cpu().numpy())
         for name in ("factorized", "direct"):
-            error = np.linalg.norm(tasks[name]()[:CHECKED].double().numpy() - exact) / np.linalg.norm(exact)
+            error = np.linalg.norm(tasks[name]()[:CHECKED].double().cpu().numpy() - exact) / np.linalg.norm(exact)
             if not error <= (1e-5 if dtype == "float32" else 1e-12):  # the accuracies that the package promises
                 raise WrongNumbersError(f"{name}, {dtype}: the mollified score errs by {error:.3g}")
         measured = interleave(tasks, plan.rounds)
@@ -227,7 +230,7 @@ def mollified(plan: Plan) -> Iterator[Row]:
 
 
 def _factorized(law: Empirical, x: Tensor, t: float, offsets: Tensor, weights: Tensor) -> Callable[[], Tensor]:
-    noise = torch.tensor(t, dtype=torch.float64)
+    noise = x.new_tensor(t, dtype=torch.float64)
 
     def task() -> Tensor:
         found = law.mollified_displacement(x.double(), noise, offsets[None], weights)
@@ -244,7 +247,7 @@ def _direct(law: Empirical, x: Tensor, t: float, offsets: Tensor) -> Callable[[]
 
 def sampling(plan: Plan) -> Iterator[Row]:
     """Reverse diffusion on the digits, 1000 samples."""
-    points = points_of("digits", 1797, 64)
+    points = points_of("digits", 1797, 64).to(plan.device)
     tasks = {}
     for dtype in DTYPES:
         law = Empirical(points.to(DTYPES[dtype]))

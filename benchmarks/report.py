@@ -11,13 +11,13 @@ from typing import Any
 
 import torch
 
-RESULTS = Path(__file__).parent / "results.json"
+RESULTS = {"cpu": Path(__file__).parent / "results.json", "cuda": Path(__file__).parent / "results-cuda.json"}
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "pykeops", "faiss-cpu")
 Cells = Sequence[str]
 
 
-def machine() -> dict[str, Any]:
-    """Processor, cores, threads in use, versions, date."""
+def machine(device: str = "cpu") -> dict[str, Any]:
+    """Processor, cores, threads in use, graphics card if that is where the data live, versions, date."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     named = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
     useful = ("avx2", "avx512f", "amx_tile", "amx_bf16", "neon", "asimd")
@@ -27,6 +27,7 @@ def machine() -> dict[str, Any]:
         "instructions": flags,
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "card": torch.cuda.get_device_name() if device == "cuda" else None,
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in PACKAGES},
@@ -48,7 +49,7 @@ def save(results: Mapping[str, Any], path: Path) -> None:
     path.with_suffix(".md").write_text(f"# Benchmarks\n\n{describe(results)}\n\n" + "\n\n".join(pages) + "\n", encoding="utf-8")
 
 
-def load(path: Path = RESULTS) -> dict[str, Any]:
+def load(path: Path = RESULTS["cpu"]) -> dict[str, Any]:
     """The results that `save` wrote."""
     return json.loads(path.read_text(encoding="utf-8"))
 
@@ -65,8 +66,9 @@ def describe(results: Mapping[str, Any]) -> str:
     """Where and when, in a sentence or two."""
     about = results["machine"]
     what = ", ".join(f"{name} {version}" for name, version in about["versions"].items() if version)
+    card = f"one {about['card']}, beside " if about.get("card") else ""
     text = (
-        f"Measured on {about['date']} on {about['cores']} cores ({about['processor']}, {', '.join(about['instructions'])}; "
+        f"Measured on {about['date']} on {card}{about['cores']} cores ({about['processor']}, {', '.join(about['instructions'])}; "
         f"{about['system']}), {about['threads']} threads, with Python {about['python']}, {what}."
     )
     return text + (" A quick run: small problems, few rounds." if results["quick"] else "")

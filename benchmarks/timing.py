@@ -13,9 +13,9 @@ FEWEST = 3
 """Rounds that are run in any case, if so many are asked for."""
 SETTLED = 0.5
 """Seconds from which a task is its own warming up."""
-GEMM_SIDE = 2048
-EXP_SIZE, EXP_TIMES = 2**18, 64
-"""The exponential of numbers that stay in the cache nearest to the core."""
+GEMM_SIDE = {"cpu": 2048, "cuda": 8192}
+EXP_SIZE, EXP_TIMES = {"cpu": 2**18, "cuda": 2**22}, 64
+"""The exponential of numbers that stay in the cache: the one nearest to the core, or the one that a whole graphics card shares."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def interleave(
     *,
     share: Mapping[str, float] | None = None,
     budget: float = 20.0,
-    clock: Callable[[], float] = time.perf_counter,
+    clock: Callable[[], float] | None = None,
     seed: int = 0,
 ) -> Rounds:
     """Time every task once in each round, in an order drawn anew; after one run of each that does not count.
@@ -52,6 +52,7 @@ def interleave(
     What takes less than `SETTLED` seconds is run twice in a row, and the second run counts: the first one suffers from what the task
     before has left in caches and in waiting threads. After three rounds no other is begun when `budget` seconds have passed.
     """
+    clock = clock or finished
     order, shuffler = list(tasks), random.Random(seed)
     brief = set()
     for name, task in tasks.items():
@@ -81,12 +82,19 @@ def interleave(
     return Rounds(seconds, {name: (share or {}).get(name, 1.0) for name in tasks})
 
 
-def limits(dtype: torch.dtype) -> dict[str, Callable[[], object]]:
+def finished() -> float:
+    """The time when everything that was asked for is done: a graphics card works while the program goes on."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def limits(dtype: torch.dtype, device: str = "cpu") -> dict[str, Callable[[], object]]:
     """Tasks "gemm" and "exp", to be run in the same rounds as what is held against them."""
-    generator = torch.Generator().manual_seed(0)
-    a, b = (torch.randn(GEMM_SIDE, GEMM_SIDE, dtype=dtype, generator=generator) for _ in range(2))
+    generator, side = torch.Generator().manual_seed(0), GEMM_SIDE[device]
+    a, b = (torch.randn(side, side, dtype=dtype, generator=generator).to(device) for _ in range(2))
     product = torch.empty_like(a)
-    x = -20 * torch.rand(EXP_SIZE, dtype=dtype, generator=generator)
+    x = -20 * torch.rand(EXP_SIZE[device], dtype=dtype, generator=generator).to(device)
     y = torch.empty_like(x)
 
     def exponentials() -> None:
@@ -96,10 +104,10 @@ def limits(dtype: torch.dtype) -> dict[str, Callable[[], object]]:
     return {"gemm": lambda: torch.mm(a, b, out=product), "exp": exponentials}
 
 
-def rates(rounds: Rounds) -> tuple[list[float], list[float]]:
+def rates(rounds: Rounds, device: str = "cpu") -> tuple[list[float], list[float]]:
     """Floating-point operations and exponentials per second, in each round."""
-    gemm = [2 * GEMM_SIDE**3 / s for s in rounds.seconds["gemm"]]
-    return gemm, [EXP_SIZE * EXP_TIMES / s for s in rounds.seconds["exp"]]
+    gemm = [2 * GEMM_SIDE[device] ** 3 / s for s in rounds.seconds["gemm"]]
+    return gemm, [EXP_SIZE[device] * EXP_TIMES / s for s in rounds.seconds["exp"]]
 
 
 def floor(points: int, dim: int, queries: int, gemm: float, exp: float) -> float:
@@ -107,7 +115,7 @@ def floor(points: int, dim: int, queries: int, gemm: float, exp: float) -> float
     return 4 * queries * points * dim / gemm + queries * points / exp
 
 
-def fraction(rounds: Rounds, name: str, points: int, dim: int, queries: int) -> float:
+def fraction(rounds: Rounds, name: str, points: int, dim: int, queries: int, device: str = "cpu") -> float:
     """Median over the rounds of the floor by the time of `name`."""
-    floors = (floor(points, dim, queries, gemm, exp) for gemm, exp in zip(*rates(rounds), strict=True))
+    floors = (floor(points, dim, queries, gemm, exp) for gemm, exp in zip(*rates(rounds, device), strict=True))
     return statistics.median(least / seconds for least, seconds in zip(floors, rounds.whole(name), strict=True))

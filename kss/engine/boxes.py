@@ -191,7 +191,7 @@ def kept_fraction(boxes: Boxes, data: Data, queries: Queries, dropped: float = E
 
 def _blocks(y: Float[Tensor, "b d"], stiffness: Float[Tensor, " b"], together: int) -> Int[Tensor, " padded"]:
     """An order of the queries in which `together` consecutive ones are neighbors, at similar t; the last one fills up the last block."""
-    order = torch.from_numpy(cKDTree(y.cpu().numpy(), leafsize=max(1, together // 4)).indices).to(y.device)
+    order = torch.from_numpy(cKDTree(y.cpu().numpy(), leafsize=max(1, together // 4)).indices.copy()).to(y.device)
     # Noise variances within a factor of four go together.
     order = order[(stiffness.log2() / 2).floor()[order].argsort(stable=True)]
     return torch.cat((order, order[-1:].expand(-len(order) % together)))

@@ -37,6 +37,14 @@ LARGEST = 1e300
 EPSILON = torch.finfo(torch.float64).eps
 
 
+def room(numbers: int, where: Tensor, factor: int = 32) -> int:
+    """How many numbers a temporary array may have beside `where`: at most `BLOCK`, and more by `factor` on a graphics card.
+
+    A card has the memory, works on all of them at once, and takes as long to be told so as to do it.
+    """
+    return min(numbers, BLOCK) * (factor if where.is_cuda else 1)
+
+
 def exponent_floor(dtype: torch.dtype) -> float:
     """Where exponents are cut, in this dtype."""
     return NARROW_FLOOR if dtype == torch.float32 else EXPONENT_FLOOR
@@ -183,8 +191,9 @@ def blockwise(route: Callable[[Data, Queries, slice], Sums], data: Data, queries
 
 def blocks(data: Data, count: int, per_pair: int) -> Iterator[tuple[slice, list[slice]]]:
     """Blocks of queries, each with the parts of the data to run over, so that no temporary exceeds `BLOCK` numbers."""
-    width = min(len(data), WIDTH, max(1, BLOCK // per_pair))
-    height = max(1, BLOCK // (width * per_pair))
+    numbers = room(BLOCK, data.points)
+    width = min(len(data), WIDTH, max(1, numbers // per_pair))
+    height = max(1, numbers // (width * per_pair))
     parts = [slice(i, min(i + width, len(data))) for i in range(0, len(data), width)]
     for i in range(0, max(count, 1), height):  # no queries make one empty block
         yield slice(i, min(i + height, count)), parts

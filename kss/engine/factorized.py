@@ -84,7 +84,7 @@ def _averages(data: Data, queries: Queries, nodes: Tensor, weights: Tensor, off:
     query = torch.cat((scaled, torch.full_like(scaled[:, :1], -0.5)), -1) * queries.stiffness[0]
     width = min(len(data), WIDTH, prepared.BLOCK)
     parts = [table[part] for part in _slices(len(data), width)]
-    tile = min(TILE, prepared.BLOCK)
+    tile = prepared.room(TILE, table)
     moments = table.new_zeros(len(weights), len(nodes), count, table.shape[-1])
     lost, place = table.new_zeros(count), torch.zeros(count, dtype=torch.long, device=table.device)
     # As much as points cut at FLOOR may add to the sum of a pair. That is no smaller than one of them: the point nearest to x has 1 from

@@ -32,7 +32,7 @@ class Screened(NamedTuple):
 def by_nearest(data: Data, queries: Queries, gap: float, most: int) -> Screened:
     """Sums without points that weigh less than `exp(-gap)` all together; rows where more than `most` points are left are not found."""
     query, margin, sound = _prepare(data, queries, gap)
-    height = max(1, min(HEIGHT, len(query), prepared.BLOCK // (4 * most)))
+    height = max(1, min(HEIGHT, len(query), prepared.room(prepared.BLOCK, query) // (4 * most)))
     found, parts = [], []
     for start in range(0, max(len(query), 1), height):
         rows = slice(start, start + height)
@@ -79,7 +79,7 @@ def _survivors(
     table: Float[Tensor, "N columns"], query: Float[Tensor, "b keys"], margin: Float[Tensor, " b"], most: int
 ) -> tuple[Int[Tensor, " pairs"], Int[Tensor, " pairs"]]:
     """Pairs of a query and a point within the margin of the largest logit, by query; of rows with far too many, none."""
-    width = max(1, min(TILE, prepared.BLOCK) // len(query)) if len(query) else len(table)
+    width = max(1, prepared.room(TILE, query) // len(query)) if len(query) else len(table)
     width = width // RUN * RUN or width
     scratch = query.new_empty(len(query) * min(width, len(table)))
     largest = torch.full_like(margin, -torch.inf)
@@ -129,7 +129,7 @@ def _exactly(
     kept = torch.zeros((len(count), widest), dtype=torch.bool, device=row.device)
     index[row[taken], slot[taken]] = place[taken]
     kept[row[taken], slot[taken]] = True
-    height = max(1, prepared.BLOCK // (widest * data.dim))
+    height = max(1, prepared.room(prepared.BLOCK, data.points) // (widest * data.dim))
     parts = []
     for start in range(0, max(len(chosen), 1), height):
         some = chosen[start : start + height]

@@ -29,8 +29,9 @@ def by_product(data: Data, queries: Queries, dtype: torch.dtype) -> Sums:
     """The sums over all data, computed in `dtype` and returned in float64. Differentiable; then memory is not bounded."""
     graded = differentiated(*queries)
     count = len(queries.x)
-    height = count if graded else max(1, min(HEIGHT, count, prepared.BLOCK))
-    width = len(data) if graded else max(1, min(TILE, prepared.BLOCK) // height)
+    most, numbers = prepared.room(HEIGHT, queries.x, 4), prepared.room(TILE, queries.x)
+    height = count if graded else max(1, min(most, count))
+    width = len(data) if graded else max(1, numbers // height)
     width = width if graded else width // RUN * RUN or width  # whole runs
     done = [_rows(data, queries.rows(slice(i, i + height)), width, dtype, graded) for i in range(0, max(count, 1), max(height, 1))]
     return Sums(*(torch.cat(fields) for fields in zip(*done, strict=True)))

@@ -5,14 +5,17 @@ last, differences over all data, serves every row. So the routes differ in speed
 
 * `nearest`: where the weight lies on few points. Certified.
 * `boxes`: in low dimension, where it lies in a small part of space. Certified.
-* `attention`: the fastest where all points count and float32 is enough.
+* `attention`: the fastest where all points count: in float32 where that is enough, in float64 where dimension and distances are moderate.
 * `product`: where all points count. Rows are tested afterwards, as with `attention`.
 * `difference`: anything.
+
+On a graphics card all points are always cheaper than finding out which ones matter.
 
 The test of a row. An error of at most e in every exponent moves the weighted mean by at most `2 e sd` to first order, with sd
 the spread of the weighted data, and the logarithm of the sum by at most `2 e` times the weight off the reference. For e we take the
 rounding of a sum of d products that does not conspire, which is what the tests against 50 digits measure; the worst case would carry
-a factor d. To it comes the rounding of a sum over the points, in which duplicates conspire.
+a factor d. To it comes the rounding of a sum over the points, in which duplicates conspire. (What is not counted: weights below half a unit
+in the last place of their sum can be lost on the way to it, at most N eps/2 together, if there are that many of them.)
 """
 
 import math
@@ -44,6 +47,10 @@ SAMPLE = 16
 """Queries that are screened to see whether screening pays."""
 NEAR_DIM, MANY, KEPT = 8, 10**6, 0.4
 """Boxes pay up to this dimension, from so many pairs on, and when they leave this share of the pairs."""
+ATTENTIVE = 128
+"""Up to this dimension the attention kernel beats the products in float64."""
+CALM = 700.0
+"""Exponents down to minus this have no denormal exponentials, which the attention kernel would be slow with."""
 CHAIN = 512
 """Terms that a matrix product or the attention kernel adds up one by one, before it adds up such sums."""
 GAP, ALL = 80.0, 760.0
@@ -91,7 +98,7 @@ def _routes(data: Data, queries: Queries, tolerance: float, method: str) -> Iter
     def different(some: Queries) -> tuple[Sums, Bool[Tensor, " b"]]:
         return blockwise(by_difference, data, some, per_pair=data.dim), torch.ones_like(some.stiffness, dtype=torch.bool)
 
-    wide = tested(by_product, torch.float64)
+    wide, thin = tested(by_product, torch.float64), tested(by_attention if served else by_product, dtype)
     if differentiated(*queries):
         yield wide
         yield different
@@ -100,10 +107,12 @@ def _routes(data: Data, queries: Queries, tolerance: float, method: str) -> Iter
         yield screened(_few(data))
     elif method == "boxes":
         yield boxed(ROWS)
-    elif method == "attention" and served:
-        yield tested(by_attention, dtype)
-    elif method in ("attention", "product"):
+    elif method == "attention":
+        yield thin
+    elif method == "product":
         yield tested(by_product, dtype)
+    elif method == "auto" and queries.x.is_cuda:
+        yield thin
     elif method == "auto" and (len(queries.x) * len(data) <= FEW or len(data) <= SMALL):
         yield wide
         yield different
@@ -116,7 +125,7 @@ def _routes(data: Data, queries: Queries, tolerance: float, method: str) -> Iter
             softest = _softest(data, queries)
             if softest < torch.inf:
                 yield screened(_few(data), softest)
-            if narrow and _serves(thin := tested(by_attention if served else by_product, dtype), queries):
+            if (narrow or (served and data.dim <= ATTENTIVE and _calm(data, queries))) and _serves(thin, queries):
                 yield thin
             yield boxed(ROWS) if near and not _serves(wide, queries) else wide
     if method != "difference":
@@ -133,6 +142,11 @@ def _routes(data: Data, queries: Queries, tolerance: float, method: str) -> Iter
 def _serves(route: Route, queries: Queries) -> bool:
     """Whether some sampled rows are good, most of them."""
     return len(queries.x) < 4 * SAMPLE or float(route(_sample(queries))[1].double().mean()) > 0.5
+
+
+def _calm(data: Data, queries: Queries) -> bool:
+    """Whether no exponent can be so low that its exponential is a denormal number."""
+    return bool((queries.stiffness * (_distance(data, queries) + data.radius) ** 2 / 2).amax() < CALM)
 
 
 def _sample(queries: Queries) -> Queries:
@@ -245,8 +259,12 @@ def _displacement(data: Data, queries: Queries, sums: Sums) -> Float[Tensor, " b
 
 def _exponent_error(data: Frame, queries: Queries, dtype: torch.dtype) -> Float[Tensor, " b"]:
     with torch.no_grad():
-        distance = ((queries.x - data.center) / data.scale).clamp(-1e150, 1e150).norm(dim=-1)
-        return torch.finfo(dtype).eps * data.radius * (distance + data.radius) * queries.stiffness
+        return torch.finfo(dtype).eps * data.radius * (_distance(data, queries) + data.radius) * queries.stiffness
+
+
+def _distance(data: Frame, queries: Queries) -> Float[Tensor, " b"]:
+    """From the center of the data, in their unit."""
+    return ((queries.x - data.center) / data.scale).clamp(-1e150, 1e150).norm(dim=-1)
 
 
 def _good(

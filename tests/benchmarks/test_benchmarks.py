@@ -86,15 +86,15 @@ def test_rates_are_those_of_the_tasks_that_ran():
     clock = Clock()
     measured = timing.interleave({"gemm": clock.task(2.0), "exp": clock.task(0.5), "x": clock.task(4.0)}, 3, clock=clock)
     gemm, exp = timing.rates(measured)
-    assert gemm == [pytest.approx(2 * timing.GEMM_SIDE**3 / 2.0)] * 3
-    assert exp == [pytest.approx(timing.EXP_SIZE * timing.EXP_TIMES / 0.5)] * 3
+    assert gemm == [pytest.approx(2 * timing.GEMM_SIDE["cpu"] ** 3 / 2.0)] * 3
+    assert exp == [pytest.approx(timing.EXP_SIZE["cpu"] * timing.EXP_TIMES / 0.5)] * 3
     expected = timing.floor(7, 2, 3, gemm[0], exp[0]) / 4.0
     assert timing.fraction(measured, "x", 7, 2, 3) == pytest.approx(expected)
 
 
 def test_the_limits_compute_a_product_and_an_exponential():
     tasks = timing.limits(torch.float32)
-    assert tasks["gemm"]().shape == (timing.GEMM_SIDE, timing.GEMM_SIDE)
+    assert tasks["gemm"]().shape == (timing.GEMM_SIDE["cpu"], timing.GEMM_SIDE["cpu"])
     tasks["exp"]()
 
 
@@ -131,7 +131,7 @@ def test_every_posterior_mean_is_the_same(method, dtype):
     ids=["exp(-r^2/t)", "mean for displacement", "off by 1e-4", "NaN"],
 )
 def test_wrong_numbers_are_not_timed(wrong, monkeypatch):
-    monkeypatch.setattr(timing, "GEMM_SIDE", 8)
+    monkeypatch.setitem(timing.GEMM_SIDE, "cpu", 8)
     method = Method("wrong", lambda points: wrong(methods.broadcast(points)))
     plan = replace(experiments.QUICK, rounds=1, posterior=(("cloud", 200, 2, 16),))
     monkeypatch.setattr(experiments, "POSTERIOR", (POSTERIOR[0], method))
@@ -151,7 +151,7 @@ def test_every_density_is_the_same_and_a_wrong_one_is_not_timed():
 
 
 def test_who_is_not_installed_is_named_and_passed_over(monkeypatch):
-    monkeypatch.setattr(timing, "GEMM_SIDE", 8)
+    monkeypatch.setitem(timing.GEMM_SIDE, "cpu", 8)
     absent = Method("absent", methods.broadcast, needs="no_such_package_of_that_name")
     monkeypatch.setattr(experiments, "POSTERIOR", (POSTERIOR[0], absent))
     plan = replace(experiments.QUICK, rounds=2, posterior=(("cloud", 200, 2, 16),))
@@ -169,7 +169,7 @@ def test_how_many_queries_fit_at_once():
 
 
 def test_a_tiny_run_is_saved_and_read_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(timing, "GEMM_SIDE", 8)
+    monkeypatch.setitem(timing.GEMM_SIDE, "cpu", 8)
     monkeypatch.setattr(experiments, "TIMES", (0.1, 1.0))
     plan = replace(
         experiments.QUICK,
