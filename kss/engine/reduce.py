@@ -125,9 +125,12 @@ def _routes(data: Data, queries: Queries, tolerance: float, method: str) -> Iter
             softest = _softest(data, queries)
             if softest < torch.inf:
                 yield screened(_few(data), softest)
-            if (narrow or (served and data.dim <= ATTENTIVE and _calm(data, queries))) and _serves(thin, queries):
+            attentive = (narrow or (served and data.dim <= ATTENTIVE and _calm(data, queries))) and _serves(thin, queries)
+            if attentive:
                 yield thin
-            yield boxed(ROWS) if near and not _serves(wide, queries) else wide
+            # In the same precision a product knows the exponents no better.
+            hopeless = near and ((attentive and not narrow) or not _serves(wide, queries))
+            yield boxed(ROWS) if hopeless else wide
     if method != "difference":
         if narrow:
             yield wide
