@@ -109,7 +109,7 @@ def test_extreme_noise_one_point_and_duplicates(t):
         (lambda: TemperatureSmoothed(PAIR, [1.0, 2.0]), r"^temperature = \[1\.0, 2\.0\]: expected a temperature > 0"),
         (
             lambda: TemperatureSmoothed(PAIR, lambda t: -t).score(X, 1.0),
-            r"^temperature\(t\) = .*expected a temperature > 0, or one for each t",
+            r"^temperature\(t\) = .*> 0, or one for each t",
         ),
         (
             lambda: TemperatureSmoothed(PAIR, lambda t: np.ones(2)).score(X, 1.0),
@@ -117,7 +117,7 @@ def test_extreme_noise_one_point_and_duplicates(t):
         ),
         (
             lambda: TemperatureSmoothed(PAIR, 10.0).score(X, 1e308),
-            r"^temperature \* t = inf: expected a noise variance > 0 that is a finite",
+            r"^temperature \* t = inf: expected a noise variance > 0",
         ),
         (lambda: TemperatureSmoothed(PAIR, 2.0).score(0.3, 1.0), r"^x = .*expected points of shape"),
         (lambda: TemperatureSmoothed(PAIR, 2.0).score([math.nan, 0.0], 1.0), r"^x = .*expected finite numbers"),

@@ -47,8 +47,10 @@ def test_t_is_ignored_and_shapes_are_those_of_x():
     x = torch.randn(2, 3, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     for t in (1e-9, 1.0, torch.rand(2, 3), -1.0, None):
         torch.testing.assert_close(PAIR.score(x, t), PAIR.score(x))
-    assert PAIR.score(x).shape == (2, 3, 1) and PAIR.unnormalized_log_density(x, 0.3).shape == PAIR.dominant_variance(x).shape == (2, 3)
-    assert PAIR.score([0.25]).shape == (1,) and PAIR.score(torch.zeros(0, 1)).shape == (0, 1)
+    assert PAIR.score(x).shape == (2, 3, 1)
+    assert PAIR.unnormalized_log_density(x, 0.3).shape == PAIR.dominant_variance(x).shape == (2, 3)
+    assert PAIR.score([0.25]).shape == (1,)
+    assert PAIR.score(torch.zeros(0, 1)).shape == (0, 1)
     assert PAIR.ascend(x).shape == x.shape
     # A score like any other: it can be tempered, which doubles it whatever t.
     torch.testing.assert_close(TemperatureSmoothed(PAIR, 2.0).score(x, 0.1), 2 * PAIR.score(x))
