@@ -59,6 +59,7 @@ $$s_T(x) := \sum_j w_j^T(x)\,\frac{x_j - x}{t} \;=\; \frac{m^N_{Tt}(x) - x}{t} \
     mutants={
         "stiffness tempered as well": returns(lambda score, tempered, *_: score / float(tempered.temperature)),
         "sign": returns(lambda score, *_: -score),
+        "off by 1e-6": returns(lambda score, *_: score * (1 + 1e-6)),
         "time shift": instead(lambda tempered, x, t: tempered.base.score(x, float(tempered.temperature) * t)),
         "weights not tempered": instead(lambda tempered, x, t: float(tempered.temperature) * tempered.base.score(x, t)),
         "standard deviations": instead(lambda tempered, x, t: TemperatureSmoothed(tempered.base, tempered.temperature**0.5).score(x, t)),

@@ -359,7 +359,8 @@ training point from almost every start.
 One step $x \mapsto x + \alpha\,\frac{r_1^2}{c}\,s(x)$ with $0 < \alpha < 2$ never lowers the density.""",
     source=f"{PAPER}: steps proportional to $\\sigma_*^2$; that they collapse, and why, derived here",
     regime=r"""Every finite data set; $c > d - 2$, in particular $c = d$. ($c = d - 2$ is Newton's potential, harmonic off the data, and has
-no maximum there either; for $c < d - 2$ there can be one.) "Almost every": for the gradient flow, by the center-stable manifold
+no maximum there either; for $c < d - 2$ there can be one: $c = 2$, data $\pm e_i$ in $\mathbb R^6$, the origin.) "Almost every": for
+the gradient flow, by the center-stable manifold
 theorem; for the steps checked with $\alpha = 0.5$, $1$ and $1.9$, from 200 random starts.""",
     uses=("unconditioned.density",),
     chapter=CHAPTER,
@@ -412,7 +413,8 @@ def _log_sum(points: np.ndarray, x: np.ndarray, c: float) -> np.ndarray:
 def ascent(predict: Any = NoiseUnconditioned.ascend, *, generator: torch.Generator) -> Numbers:
     """200 random starts: no step lowers the density, and all end within 1e-6 of a data point; `alpha` is 1, 1/2 or 1.9.
 
-    A step follows its formula. (1e-6 of the data's scale, 1; a step shortens the distance to a point by the factor `1 - alpha` in the end.)
+        A step follows its formula. For c = 2 < d - 2 = 4 there is a maximum off the data. (1e-6 of the data's scale, 1; a step shortens the
+    distance to a point by the factor `1 - alpha` in the end.)
     """
     rng, numbers = numpy_generator(generator), Numbers()
     for d, n, size, exponent in ((1, 8, 1.0, 1.0), (2, 30, 1.0, 2.0), (2, 12, 0.5, 3.0), (8, 40, 1.0, 8.0), (32, 20, 1.9, 31.0)):
@@ -437,4 +439,9 @@ def ascent(predict: Any = NoiseUnconditioned.ascend, *, generator: torch.Generat
                 active = predict(law, active, size)
         require(left == 0, f"d = {d}, N = {n}: {left} of 200 are on no data point after {steps} steps")
         numbers[f"steps until all have ended, d = {d}, N = {n}, alpha = {size}"] = steps
+    corners = NoiseUnconditioned(Empirical(np.vstack((np.eye(6), -np.eye(6)))), exponent=2.0)
+    x = torch.tensor([0.3, 0.1, 0.0, 0.0, -0.2, 0.0], dtype=torch.float64)
+    for _ in range(400):
+        x = predict(corners, x, 1.0)
+    agree("c = 2 in R^6, from near the middle of 12 corners", x, np.zeros(6), 1e-9)
     return numbers
