@@ -86,7 +86,7 @@ def softmax_and_gradient(predict: Any = TemperatureSmoothed.score, *, generator:
         gradient = [temper * sums.log_density(points, x + 1j * step * e, temper * t).imag / step for e in np.eye(len(x))]
         worst = max(worst, agree(f"gradient, {case}", got, gradient, allowed))
 
-    drawn = st.tuples(datasets(), arrays(8), variances(-3, 3), variances(-1, 2))
+    drawn = st.tuples(datasets(), arrays(8), variances(-3.0, 3.0), variances(-1.0, 2.0))
     return for_all(drawn, test, generator=generator, examples=40) | {"worst error/allowance": worst}
 
 

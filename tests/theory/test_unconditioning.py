@@ -23,6 +23,8 @@ def test_mixture_over_levels():
     assert float(unconditioning.log_mixture(0.5, 2, 1.0, 2.0)) == pytest.approx(math.log(inside / (2 * math.pi * 0.25)))
     far = float(unconditioning.log_mixture(30.0, 2, 0.5, 1.0))
     assert far == pytest.approx(-(30.0**2) / 2 - math.log(2 * math.pi * 900), rel=1e-12)
+    near = float(unconditioning.log_mixture(1e-6, 2, 1.0, 2.0))  # both exponentials are one, to 12 digits
+    assert near == pytest.approx(math.log(3 / (16 * math.pi)), rel=1e-11)
     assert bool(unconditioning.log_mixture([1e-300, 1e300], 500).isfinite().all())
 
 
