@@ -29,8 +29,11 @@ from kss.claims import (  # noqa: F401 - importing a chapter's module enters its
     spectral_filters,
     spectral_hermite,
     spectral_kl,
+    temperature,
+    temperature_bias,
     time_shift,
     time_shift_scores,
+    unconditioned,
     variance,
 )
 from kss.claims.registry import LEDGER, Check, CheckFailed, Claim, Lane

@@ -14,6 +14,8 @@ from kss.scores.network import (
 )
 from kss.scores.protocol import HasScore, Score, score_function
 from kss.scores.shifted import TimeShifted
+from kss.scores.tempered import TemperatureSmoothed
+from kss.scores.unconditioned import NoiseUnconditioned
 
 __all__ = [
     "EDM",
@@ -24,8 +26,10 @@ __all__ = [
     "HasScore",
     "LedKde",
     "Mollified",
+    "NoiseUnconditioned",
     "Schedule",
     "Score",
+    "TemperatureSmoothed",
     "TimeShifted",
     "VarianceExploding",
     "VariancePreserving",
