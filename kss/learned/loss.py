@@ -8,11 +8,12 @@ Given `X_t = x` the clean point has mean `m_t^N(x)` and covariance `C_t^N(x)`, s
 
     L_t(D) = w(t) E tr C_t^N(X_t) + w(t) E |D(X_t, t) - m_t^N(X_t)|^2        (Pythagoras):
 
-a floor that no denoiser undercuts, and the excess. In scores the excess is `w(t) t^2 E |s - s_t^N|^2`. Each function returns what is under
-the expectation, at given points. Source: Vincent 2011 (Neural Computation 23, 1661); the weight is that of Karras et al. 2022 (arXiv 2206.00364).
+a floor that no denoiser undercuts, and the excess. In scores the excess is `w(t) t^2 E |s - s_t^N|^2`. Each function returns what is
+under the expectation, at given points. Sources: Vincent 2011 (Neural Computation 23, 1661); for the weight, Karras et al. 2022 (arXiv
+2206.00364).
 """
 
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -22,10 +23,11 @@ from kss._validation import ArrayLike, as_positive, as_query, as_tensor, reject
 from kss.distributions import Distribution
 
 
+@runtime_checkable
 class Denoiser(Protocol):
     """An estimate of the clean point."""
 
-    def denoise(self, x: Tensor, t: Tensor) -> Tensor:
+    def denoise(self, x: Tensor, t: Any) -> Tensor:
         """`E[X_0 | X_t = x]`, or what is taken for it: of the shape of `x` (..., d)."""
         ...
 
@@ -41,7 +43,8 @@ def denoising_loss(denoiser: Denoiser, clean: ArrayLike, x: ArrayLike, t: ArrayL
 def excess_loss(denoiser: Denoiser, law: Distribution, x: ArrayLike, t: ArrayLike, *, variance: float) -> Float[Tensor, "*batch"]:
     """`w(t) |D(x, t) - m_t(x)|^2` at `x` (..., d): its mean over `p_t` is the part of the loss that training can lower.
 
-    `law` is that of the clean points: the `Empirical` law of the data for the training loss, the law they come from for the loss on new ones.
+    `law` is that of the clean points: for the training loss the `Empirical` law of the data, for the loss on new points the law they
+    come from.
     """
     x = as_tensor("x", x)
     return _weighted(denoiser, x, t, law.denoise(x, t), variance)
