@@ -172,8 +172,10 @@ def training_run(
     shapes = _shapes(clean.shape[1], width, depth, labeled=t_max > t_min)
     theta = _initial(shapes, chance).requires_grad_()
     average = theta.detach().clone()
-    adam = torch.optim.Adam([theta], lr=learning_rate, fused=True)
     found: dict[int, TrainedDenoiser] = {}
+    if wanted == [0]:  # torch takes a second to make its first optimizer
+        return {0: TrainedDenoiser(_unpack(average, shapes), center, variance, times, 0, points.dtype)}
+    adam = torch.optim.Adam([theta], lr=learning_rate, fused=True)
     for step in range(wanted[-1] + 1):
         if step in wanted:
             found[step] = TrainedDenoiser(_unpack(average, shapes), center, variance, times, step, points.dtype)
