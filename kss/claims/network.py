@@ -406,6 +406,21 @@ def brute_force(predict: Any = closest_bandwidth, *, generator: torch.Generator)
 
 
 claim(
+    "network.one_curve",
+    title="How far a network got determines its bandwidth",
+    statement=r"""Networks of different width and training time that are equally far from $s_t^N$ in $L^2(p_t^N)$ have nearly the same nearest
+bandwidth in the mollified family.""",
+    source="this project (seen on this page)",
+    regime=r"""16 points on a circle, perceptrons with three layers of 16 to 128 units, $t = 0.01$, distances between a quarter and six tenths.""",
+    uses=("network.closest_member", "network.explained"),
+    chapter=CHAPTER,
+    verdict="open",
+    missing="""A theory of which parts of the empirical score a network learns first; and the same measurement for other data, dimensions
+and architectures, with enough training runs for a test whose error rate can be stated.""",
+)
+
+
+claim(
     "network.untrained",
     title="At small noise an untrained network looks like a time shift",
     statement=r"""Let the data be $\pm a$ on the line, and $g_t(x) = -x/(t + a^2)$ the untrained network. As $t \to 0$ the nearest later score
