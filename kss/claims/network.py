@@ -9,11 +9,11 @@ import torch
 from scipy import optimize, special, stats
 
 from kss.claims.registry import check, claim, instead, returns
-from kss.diagnostics import ScoreFamily, closest_bandwidth
+from kss.diagnostics import closest_bandwidth
 from kss.distributions import Empirical
 from kss.kernels import GaussianKernel
 from kss.learned import TrainedDenoiser, excess_loss, least_loss, training_run
-from kss.scores import Mollified, TimeShifted
+from kss.scores import Mollified
 from kss.testing.compare import agree, require
 from kss.testing.properties import for_all, numpy_generator
 
@@ -75,17 +75,18 @@ with $c$ the mean of the data and $v = \frac1{Nd}\sum_i |x_i - c|^2$.""",
 )
 
 
+def _normal(network: TrainedDenoiser, x: torch.Tensor, t: float, factor: float) -> torch.Tensor:
+    """The score of the normal law, with its variance multiplied by a factor."""
+    return -(x - network.center) / (t + factor * network.variance)
+
+
 @check(
     "network.start",
     by="property",
     mutants={
         "sign": returns(lambda score, *_: -score),
-        "variance divided by N - 1": instead(
-            lambda network, x, t: (
-                -(x - network.center) / (t + network.variance * len(x) / (len(x) - 1)) if len(x) > 1 else network.score(x, t)
-            )
-        ),
-        "summed over coordinates": instead(lambda network, x, t: -(x - network.center) / (t + network.dim * network.variance)),
+        "variance divided by N - 1": instead(lambda network, x, t: _normal(network, x, t, len(x) / max(len(x) - 1, 1))),
+        "summed over coordinates": instead(lambda network, x, t: _normal(network, x, t, network.dim)),
         "standard deviation": instead(lambda network, x, t: -(x - network.center) / (t + math.sqrt(network.variance))),
         "spread forgotten": instead(lambda network, x, t: -(x - network.center) / t),
     },
@@ -186,7 +187,7 @@ QUADRATURE = 1e-10
             )
         ),
         "mean over coordinates": returns(lambda loss, denoiser, law, x, *_, **__: loss / x.shape[-1]),
-        "against the smoothed denoiser": instead(
+        "against the denoiser of a later time": instead(
             lambda denoiser, law, x, t, *, variance: (
                 (1 / t + 1 / variance) * (denoiser.denoise(x, t) - law.denoise(x, 1.01 * t)).square().sum(-1)
             )
@@ -242,8 +243,8 @@ $$G_h * s_t^N, \qquad s_{t+h}^N, \qquad T s_{Tt}^N\ \text{ with } T = 1 + \tfrac
 then `closest_bandwidth` for that family finds $h = h_0$ and says that 100 % of $D(0)$ are explained, for every sample of the points.""",
     source="this project",
     regime=r"""$h_0$ up to the largest bandwidth tried, members that differ from each other at the points (for one data point
-those of the first and of the third family do not). Accuracy: $|f_h - f_{h_0}|$ (root mean square) is at most twice the error of the tabulated
-members, in the check 0.02 % of $|f_0|$.""",
+those of the first and of the third family do not). Accuracy: $|f_h - f_{h_0}|$ (root mean square) is at most twice the error of the
+tabulated members, in the check 0.02 % of $|f_0|$.""",
     chapter=CHAPTER,
     verdict="holds in regime",
 )
@@ -334,9 +335,8 @@ claim(
     "network.explained",
     title="The share that is explained",
     statement=r"""For every field $s$ and family $f_h$, with $D(h)$ the mean of $|s - f_h|^2$ over the points, the
-number `explained` is $1 - \min_h D(h)/D(0)$. It is 0, with $h = 0$, where no member is nearer than the base; and a field $e$ of which $s$
-consists besides a member, $s = f_{h_0} + e$, lowers it to at most
-$1 - |e|_\perp^2/D(0)$, with $|e|_\perp$ the distance of $s$ from the family.""",
+number `explained` is $1 - \min_h D(h)/D(0)$. It lies in $[0, 1]$; it is 1 only for a member, and 0, with $h = 0$, where no member is
+nearer than the base.""",
     source="this project",
     regime=r"""Finitely many points, $0 \le h \le$ the largest bandwidth tried. Accuracy: with members tabulated to an error of
 0.2 % of $|f_0|$, an error of $0.004\,|f_0|/\sqrt{D(0)}$ at most.""",
@@ -423,16 +423,17 @@ and architectures, with enough training runs for a test whose error rate can be 
 claim(
     "network.untrained",
     title="At small noise an untrained network looks like a time shift",
-    statement=r"""Let the data be $\pm a$ on the line, and $g_t(x) = -x/(t + a^2)$ the untrained network. As $t \to 0$ the nearest later score
-explains all but
+    statement=r"""Let the data be $\pm a$ on the line, and $g_t(x) = -x/(t + a^2)$ the untrained network. As $t \to 0$ the nearest
+later score explains all but
 
 $$\frac t{a^2}\Bigl(1 - \max_{r > 0} r\,(1 - \tanh r)\Bigr)^2 = 0.521\,\frac t{a^2}$$
 
 of the squared distance between $g_t$ and $s_t^N$, with $t + h = a^2/r$, while the nearest mollified and the nearest tempered score
 explain a share that tends to 0.""",
     source=DERIVED,
-    regime=r"""Two points on the line; mean over $p_t^N$; $t/a^2 \to 0$. Checked down to $t/a^2 = 10^{-4}$ ($10^{-3}$ for the mollified score): the
-first expression is right to $6\sqrt t/a$ of itself, and the two shares are below $4\,(t/a^2)\log^2(a^2/t)$.""",
+    regime=r"""Two points on the line; mean over $p_t^N$; $t/a^2 \to 0$. Checked from $t/a^2 = 10^{-2}$ down to $10^{-4}$
+($10^{-3}$ for the mollified score): the first expression is right to $6\sqrt t/a$ of itself, and the two shares are below
+$4\,(t/a^2)\log^2(a^2/t)$.""",
     uses=("network.start", "network.explained"),
     chapter=CHAPTER,
     verdict="holds in regime",
@@ -464,7 +465,7 @@ def mollified_mean_of_two(x: np.ndarray, t: float, a: float, h: float) -> np.nda
 def two_points(predict: Any = closest_bandwidth, *, generator: torch.Generator) -> Numbers:
     """Against the minimum over a fine grid, members in closed form; then against the limit. a varies as well as t.
 
-    Beside D(0) the error of a member counts as its product with the residual, at most 0.1 % of |f_0| each: 3 % of the share, and 0.1 % sqrt(t)/a.
+    An error of 0.1 % in a member changes D by its product with the residual: at most 3 % of the smaller share, and 0.1 % of sqrt(t)/a.
     """
     best = optimize.minimize_scalar(lambda r: -r * (1 - math.tanh(r)), bounds=(0.1, 3), method="bounded")
     constant = (1 + best.fun) ** 2
