@@ -240,7 +240,7 @@ claim(
 
 $$G_h * s_t^N, \qquad s_{t+h}^N, \qquad T s_{Tt}^N\ \text{ with } T = 1 + \tfrac ht,$$
 
-then `closest_bandwidth` for that family finds $h = h_0$ and says that 100 % of $D(0)$ are explained, for every sample of the points.""",
+then `closest_bandwidth` for that family finds $h = h_0$ and says that 100 % of $Q(0)$ are explained, for every sample of the points.""",
     source="this project",
     regime=r"""$h_0$ up to the largest bandwidth tried, members that differ from each other at the points (for one data point
 those of the first and of the third family do not). Accuracy: $|f_h - f_{h_0}|$ (root mean square) is at most twice the error of the
@@ -270,7 +270,7 @@ def root_mean_square(field: np.ndarray) -> float:
     return float(np.sqrt((field**2).sum(-1).mean()))
 
 
-def another_family(name: str) -> Any:
+def another_family(name: Any) -> Any:
     """The search, in another family whatever was asked for."""
     return instead(lambda score, base, t, *, family, **rest: closest_bandwidth(score, base, t, family=name, **rest))
 
@@ -334,12 +334,12 @@ def members_are_recognized(predict: Any = closest_bandwidth, *, generator: torch
 claim(
     "network.explained",
     title="The share that is explained",
-    statement=r"""For every field $s$ and family $f_h$, with $D(h)$ the mean of $|s - f_h|^2$ over the points, the
-number `explained` is $1 - \min_h D(h)/D(0)$. It lies in $[0, 1]$; it is 1 only for a member, and 0, with $h = 0$, where no member is
+    statement=r"""For every field $s$ and family $f_h$, with $Q(h)$ the mean of $|s - f_h|^2$ over the points, the
+number `explained` is $1 - \min_h Q(h)/Q(0)$. It lies in $[0, 1]$; it is 1 only for a member, and 0, with $h = 0$, where no member is
 nearer than the base.""",
     source="this project",
     regime=r"""Finitely many points, $0 \le h \le$ the largest bandwidth tried. Accuracy: with members tabulated to an error of
-0.2 % of $|f_0|$, an error of $0.004\,|f_0|/\sqrt{D(0)}$ at most.""",
+0.2 % of $|f_0|$, an error of $0.004\,|f_0|/\sqrt{Q(0)}$ at most.""",
     chapter=CHAPTER,
     verdict="holds",
 )
@@ -408,10 +408,11 @@ def brute_force(predict: Any = closest_bandwidth, *, generator: torch.Generator)
 claim(
     "network.one_curve",
     title="How far a network got determines its bandwidth",
-    statement=r"""Networks of different width and training time that are equally far from $s_t^N$ in $L^2(p_t^N)$ have nearly the same nearest
-bandwidth in the mollified family.""",
+    statement=r"""Networks of different width and training time that are equally far from $s_t^N$ in $L^2(p_t^N)$ have nearly the same
+nearest bandwidth in the mollified family.""",
     source="this project (seen on this page)",
-    regime=r"""16 points on a circle, perceptrons with three layers of 16 to 128 units, $t = 0.01$, distances between a quarter and six tenths.""",
+    regime=r"""16 points on a circle, perceptrons with three layers of 16 to 128 units, $t = 0.01$, distances between 0.15 and 0.6 of
+the size of $s_t^N$.""",
     uses=("network.closest_member", "network.explained"),
     chapter=CHAPTER,
     verdict="open",
@@ -440,6 +441,13 @@ $4\,(t/a^2)\log^2(a^2/t)$.""",
 )
 
 
+def member_of_two(family: str, x: np.ndarray, t: float, a: float, h: float) -> np.ndarray:
+    """`f_h` for the data a and -a."""
+    if family == "mollified":
+        return (mollified_mean_of_two(x, t, a, h) - x) / t
+    return (a * np.tanh(a * x / (t + h)) - x) / (t if family == "tempered" else t + h)
+
+
 def mollified_mean_of_two(x: np.ndarray, t: float, a: float, h: float) -> np.ndarray:
     """`E a tanh(a (x + V)/t)`, V normal of variance h: a step, plus what differs from a step within a few t/a of 0."""
     step = a * special.erf(x / math.sqrt(2 * h))
@@ -465,7 +473,7 @@ def mollified_mean_of_two(x: np.ndarray, t: float, a: float, h: float) -> np.nda
 def two_points(predict: Any = closest_bandwidth, *, generator: torch.Generator) -> Numbers:
     """Against the minimum over a fine grid, members in closed form; then against the limit. a varies as well as t.
 
-    An error of 0.1 % in a member changes D by its product with the residual: at most 3 % of the smaller share, and 0.1 % of sqrt(t)/a.
+    An error of 0.1 % in a member changes Q by its product with the residual: at most 3 % of the smaller share, and 0.1 % of sqrt(t)/a.
     """
     best = optimize.minimize_scalar(lambda r: -r * (1 - math.tanh(r)), bounds=(0.1, 3), method="bounded")
     constant = (1 + best.fun) ** 2
@@ -477,17 +485,12 @@ def two_points(predict: Any = closest_bandwidth, *, generator: torch.Generator) 
         network = training_run([[-a], [a]], t=(t / 2, 2 * t), checkpoints=(0,), width=2, depth=1, generator=0)[0]
         field, base = -x / (t + a**2), (a * np.tanh(a * x / t) - x) / t
         start = ((field - base) ** 2).mean()
-        formula: dict[str, Callable[[float], np.ndarray]] = {
-            "later": lambda h, x=x, a=a, t=t: (a * np.tanh(a * x / (t + h)) - x) / (t + h),
-            "tempered": lambda h, x=x, a=a, t=t: (a * np.tanh(a * x / (t + h)) - x) / t,
-            "mollified": lambda h, x=x, a=a, t=t: (mollified_mean_of_two(x, t, a, h) - x) / t,
-        }
-        for family, member in formula.items():
+        for family in ("later", "tempered", "mollified"):
             if family == "mollified" and ratio < 1e-3:
                 continue  # too many nodes
             largest = (0.4 if family == "mollified" else 8) * a**2
             rows = np.geomspace(1e-2 * t, largest, 200 if family == "mollified" else 2000)
-            expected = 1 - min(start, min(((field - member(h)) ** 2).mean() for h in rows)) / start
+            expected = 1 - min(start, min(((field - member_of_two(family, x, t, a, h)) ** 2).mean() for h in rows)) / start
             found = predict(
                 network,
                 Empirical([[-a], [a]]),

@@ -8,13 +8,13 @@ Setting. A *family* of scores `f_h`, h >= 0, starts at a base score: `f_0 = s_t`
 
 For a score s and points x_1..x_n let
 
-    D(h) = mean_i |s(x_i) - f_h(x_i)|^2,        h* = argmin_h D(h),        explained = 1 - D(h*)/D(0).
+    Q(h) = mean_i |s(x_i) - f_h(x_i)|^2,        h* = argmin_h Q(h),        explained = 1 - Q(h*)/Q(0).
 
 h* names the nearest member, and `explained` says whether the name means anything: 1 if s is that member, 0 if no member is nearer than
 the base itself. A nearest member exists for every s; it is not evidence that s was made that way.
 
 The members are computed at a number of bandwidths, evenly spaced in `u = log(1 + h/smallest)`, and interpolated in u by a cubic spline,
-so that D is a quadratic form of spline weights and one table serves any number of scores. The interval is a bootstrap over the points:
+so that Q is a quadratic form of spline weights and one table serves any number of scores. The interval is a bootstrap over the points:
 it says what other points would have given, for the same score, base and t.
 """
 
@@ -51,12 +51,12 @@ class ClosestBandwidth(NamedTuple):
     interval: tuple[float, float]
     """For h, from the bootstrap."""
     explained: float
-    """`1 - D(h)/D(0)`; NaN if the score is the base."""
+    """`1 - Q(h)/Q(0)`; NaN if the score is the base."""
     explained_interval: tuple[float, float]
     distance: float
-    """`(D(0)/mean |f_0|^2)^(1/2)`: how far the score is from the base, relative to its size."""
+    """`(Q(0)/mean |f_0|^2)^(1/2)`: how far the score is from the base, relative to its size."""
     left: float
-    """`(D(h)/mean |f_0|^2)^(1/2)`: how far from the nearest member."""
+    """`(Q(h)/mean |f_0|^2)^(1/2)`: how far from the nearest member."""
     end: Literal["", "zero", "largest"]
     """Whether the nearest member is the base itself, or the last one tried."""
     resampled: Float[Tensor, "resamples 2"]
@@ -150,7 +150,7 @@ class ScoreFamily:
         )
 
     def _minimize(self, form: Float[np.ndarray, "b H H"]) -> tuple[Float[np.ndarray, " b"], ...]:
-        """For each quadratic form `D(u) = w(u)' form w(u)`: the u of its minimum, `D(0)`, and the minimum."""
+        """For each quadratic form `Q(u) = w(u)' form w(u)`: the u of its minimum, `Q(0)`, and the minimum."""
         knots, last = self._knots, len(self._knots) - 1
         table = np.diagonal(form, axis1=1, axis2=2)
         nearest = table.argmin(1)

@@ -15,6 +15,7 @@ BASE = Empirical(POINTS)
 T = 0.1
 
 
+@pytest.mark.slow
 def test_a_member_is_recognized():
     for h in (0.02, 0.3):
         later = closest_bandwidth(TimeShifted(BASE, h), BASE, T, family="later", generator=0)
@@ -73,6 +74,7 @@ def test_own_families():
     assert found.explained == pytest.approx(1, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_intervals_shrink_with_points_and_are_reproducible():
     def noisy(x, t):
         return BASE.score(x, t + 0.1) + torch.sin(40 * x)
@@ -88,6 +90,7 @@ def test_intervals_shrink_with_points_and_are_reproducible():
     assert widths[1] < 0.4 * widths[0]
 
 
+@pytest.mark.slow
 def test_many_dimensions_and_single_points():
     law = Empirical(torch.randn(6, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(1)))
     found = closest_bandwidth(Mollified(law, GaussianKernel(0.2), scrambling=1), law, 0.3, draws=30, per_decade=4, generator=0)
