@@ -188,7 +188,7 @@ def closest_bandwidth(
     over `draws` draws of the base diffused to t. Other arguments as for `ScoreFamily`, which is the way to compare many
     scores with one family. `generator` draws the points and the bootstrap samples.
 
-    Where `end` is "zero", smoothing in this way brings the base no nearer; bandwidths below a thousandth of `smallest` count as zero. Where
+    Where `end` is "zero", smoothing in this way brings the base no nearer; bandwidths below a hundredth of `smallest` count as zero. Where
     it is "largest" the minimum may lie beyond. Members of the mollified family are exact up to `accuracy`, so where the score is closer to
     the base than that neither h nor `explained` mean much.
 
