@@ -18,7 +18,6 @@ Duplicates among the data count as different points throughout.
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -86,7 +85,7 @@ def empirical_information(
     *,
     samples: int,
     generator: Seed,
-    estimator: Literal["entropy", "density"] = "entropy",
+    estimator: str = "entropy",
 ) -> Estimate:
     r"""`I^N(t) = I(I; X_t)` in nats by Monte Carlo over `samples` draws of `X_t = x_I + sqrt(t) Z`, and its standard error.
 

@@ -14,9 +14,9 @@ With `g(u) = E[1 - exp(-e^{u - E_2}) | X]` therefore
     E w_1           = E int exp(u - E_1 - e^{u - E_1}) (1 - g(u))^{N-1} du,
     E[e^{-e^u S}]   = E exp(-e^{u - E_1}) (1 - g(u))^{N-1}.
 
-Given X the distances `r_2 = |X - x_2|` have the density of a noncentral chi law, and those of `x_1` the same times `e^{-E}/E[e^{-E_2} | X]`,
-its posterior; all depend on `|X|` alone, and `|X|^2/(1 + t)` has the law chi^2_k. That leaves three sums: Gauss-Laguerre over
-`|X|^2`, Gauss-Legendre over r, and the trapezoidal rule over u, each exponentially accurate.
+Given X the distances `r_2 = |X - x_2|` have the density of a noncentral chi law, and those of `x_1` the same times
+`e^{-E}/E[e^{-E_2} | X]`, its posterior; all depend on `|X|` alone, and `|X|^2/(1 + t)` has the law chi^2_k. That leaves three sums:
+Gauss-Laguerre over `|X|^2`, Gauss-Legendre over r, and the trapezoidal rule over u, each exponentially accurate.
 """
 
 import math
@@ -195,8 +195,8 @@ def _log_ive(order: float, z: np.ndarray) -> np.ndarray:
     if large.any():
         far, term = z[large], np.ones(int(large.sum()))
         total = term
-        for m in range(1, 10):
-            term = -term * (4 * order**2 - (2 * m - 1) ** 2) / (8 * m * far)
+        for k in range(1, 10):
+            term = -term * (4 * order**2 - (2 * k - 1) ** 2) / (8 * k * far)
             total = total + term
         result[large] = np.log(total) - np.log(2 * math.pi * far) / 2
     return result

@@ -81,6 +81,11 @@ def cluster_agreement(signal: ArrayLike) -> Float[Tensor, "*batch"]:
     return 1 - (square @ weight) * step / 2
 
 
+def cluster_clone_probability(half_distance: ArrayLike, variance: ArrayLike, t: ArrayLike) -> Float[Tensor, "*batch"]:
+    """`cluster_agreement` of `cluster_signal`: two clones of a draw of `p_t` end in the same one of the two clusters. Shapes broadcast."""
+    return cluster_agreement(cluster_signal(half_distance, variance, t))
+
+
 def ou_time(t: ArrayLike) -> Float[Tensor, "*t"]:
     """`s = (1/2) log(1 + t)`: the time of the process `dX = -X ds + sqrt(2) dB` that belongs to the noise variance `t` >= 0."""
     noise = as_tensor("t", t).double()
