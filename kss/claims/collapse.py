@@ -180,7 +180,7 @@ def sum_of_squares(predict: Any = clones.clone_probability, *, generator: torch.
         worst = max(worst, agree(f"clones of {case}", predict(case.law, case.x, case.t), expected, allowed + 64 * EPSILON))
 
     cases = strategies.cases(strategies.datasets().map(Empirical))
-    return for_all(cases, test, generator=generator, examples=40) | {"worst error/allowance": worst}
+    return for_all(cases, test, generator=generator, examples=20) | {"worst error/allowance": worst}
 
 
 @check("collapse.clones", by="quadrature", mutants=WRONG_CLONES)
