@@ -355,8 +355,8 @@ claim(
     "collapse.excess_entropy",
     title="Two excess entropies: one is zero below a time, the other fades",
     statement=r"""The *excess entropy* of the law, $f(t) = \frac1k[\log N - I(t)]$, is positive above the condensation
-time and zero at it. That of the data, $\frac1k[\log N - \mathbb E\,I^N(t)] = \frac1k\mathbb E\operatorname{Ent}(w)$, is larger and nowhere zero: with
-$z = (\log N - I)/\sqrt V$
+time and zero at it. That of the data, $\frac1k[\log N - \mathbb E\,I^N(t)] = \frac1k\mathbb E\operatorname{Ent}(w)$, is larger and nowhere
+zero: with $z = (\log N - I)/\sqrt V$
 
 $$\mathbb E\operatorname{Ent}(w) = \sqrt{V(t)}\,\bigl[z\,\Phi(z) + \varphi(z)\bigr] + O(1),
 \qquad \text{at } t_c: \quad 1 - \frac{\mathbb E\,I^N}{\log N} \approx \frac1\alpha\sqrt{\frac q{2\pi k}} .$$""",

@@ -99,7 +99,8 @@ step as $d \to \infty$.""",
     source="a tempting reading of curves drawn in Ornstein-Uhlenbeck time; settled here",
     regime=r"""In the noise variance it tends to a fixed smooth curve, $\phi(t_S/t)$, with $t_S = |m|^2 - v$, where $a = 1$;
 the difference is at most $1/(2d)$ for $t \ge t_S/4$. A step appears in the time $s = \frac12\log(1 + t)$ of an Ornstein-Uhlenbeck process:
-there $a = d^{1 - s/s_S}$, and the slope at $s_S = \frac12\log d$ is $-\phi'(1)\log d$ with $\phi'(1) = 0.1583$. A logarithm of time makes any crossover sharp that is not.""",
+there $a = d^{1 - s/s_S}$, and the slope at $s_S = \frac12\log d$ is $-\phi'(1)\log d$ with $\phi'(1) = 0.1583$. A
+logarithm of time makes any crossover sharp that is not.""",
     uses=("collapse.speciation",),
     chapter=CHAPTER,
     verdict="refuted as stated",
