@@ -10,6 +10,7 @@ from scipy import integrate, optimize, special
 
 from kss.claims.collapse import CHAPTER, NORMAL, PAPER, Numbers
 from kss.claims.registry import check, claim, instead, returns
+from kss.distributions import Empirical
 from kss.testing.compare import agree, require
 from kss.testing.properties import numpy_generator
 from kss.theory.collapse import clones, condensation, gaussian_data
@@ -236,7 +237,7 @@ clone probability, entropy and information are those of the data in $\mathbb R^k
     mutants={
         "off by 1e-6": returns(lambda value, *_: value * (1 + 1e-6)),
         "noise per coordinate rescaled by d": instead(lambda points, x, t: clones.clone_probability(points, x, t * points.shape[1] / 4)),
-        "density instead": instead(lambda points, x, t: clones.Empirical(points).log_density(x, t).exp()),
+        "density instead": instead(lambda points, x, t: Empirical(points).log_density(x, t).exp()),
     },
 )
 def rotated_subspaces(predict: Any = clones.clone_probability, *, generator: torch.Generator) -> Numbers:

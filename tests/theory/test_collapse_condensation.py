@@ -112,5 +112,5 @@ def test_manifold_information_by_hand():
     assert float(manifold_information(math.log(2 * math.pi), 1, 1 / (2 * math.pi * math.e))) == pytest.approx(math.log(2 * math.pi))
     normal = 0.5 * math.log(2 * math.pi * math.e * 3.0)
     assert float(manifold_information(normal, 1, 1e-9)) == pytest.approx(float(gaussian_information([3.0], 1e-9)), abs=1e-9)
-    with pytest.raises(ValueError, match="^dim = 0: expected an integer >= 1$"):
+    with pytest.raises(ValueError, match=r"^dim = 0: expected an integer >= 1$"):
         manifold_information(1.0, 0, 1.0)
