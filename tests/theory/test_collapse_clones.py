@@ -89,6 +89,12 @@ def test_far_from_the_data_small_differences_keep_their_digits():
     assert float(probability[0]) == pytest.approx(1 / (1 + math.exp(0.5)), rel=1e-7)
 
 
+def test_an_outlier_takes_no_digits_from_the_rest():
+    plain = clone_probability([[1e-9], [3e-9]], [1.7e-9], 1e-18)
+    assert float(clone_probability([[1e-9], [3e-9], [1e9]], [1.7e-9], 1e-18)) == pytest.approx(float(plain), rel=1e-13)
+    assert float(plain) == pytest.approx(1 - 0.5 / math.cosh(0.3 * 2 / 2) ** 2, rel=1e-12)
+
+
 def test_it_is_the_ratio_of_the_densities_at_two_times():
     generator = torch.Generator().manual_seed(3)
     points, x = (torch.randn(n, 3, dtype=torch.float64, generator=generator) for n in (200, 50))
