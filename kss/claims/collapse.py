@@ -143,7 +143,7 @@ $$Y(x) = \sum_i w_i(x)^2 = \frac{(4\pi t)^{-d/2}}N\,\frac{p^N_{t/2}(x)}{p_t^N(x)
 
 Averaged over $X_t = x_I + \sqrt t Z$ with $I$ uniform, this is the probability that *one* run ends where the noise was added:
 $\mathbb E\,Y(X_t) = \mathbb E\,w_I(X_t)$.""",
-    source="clones: " + PAPER + "; the two identities derived here",
+    source="derived here",
     regime=EVERY_DATA_SET,
     uses=("collapse.endpoint",),
     chapter=CHAPTER,

@@ -433,7 +433,7 @@ claim(
     title="Well above the condensation time data and law tell the same",
     statement=r"""For $N = e^{0.45k}$ normal data at $t = 4t_c$ the informations $\mathbb E\,I^N$ and $I$ differ by 2.8, 1.1, 0.4 and 0.2 %
 of $\log N$ for $k = 8, 12, 16, 20$, and by less than $10^{-4}$ of it for $k = 40$; at $t_c$ by 25, 20, 17, 15 and 10 %.""",
-    source=PAPER + " compare the two; the numbers derived here",
+    source="derived here",
     regime=MANY,
     uses=("collapse.deficit", "collapse.exact_mean"),
     chapter=CHAPTER,
@@ -473,7 +473,7 @@ C = \frac2q\,\mathbb E\left[-\log\Phi\left(\sqrt{q/2}\;Z\right)\right] .$$
 
 For $N = e^{0.45k}$, $C = 2.65$, and $t_{1/2}/t_c = 1.263, 1.168, 1.126, 1.102$ for $k = 8, 12, 16, 20$; the probability falls
 between $t_c/2$ and $2t_c$ by 0.515, 0.633, 0.715, 0.775.""",
-    source="derived here: heuristic, extrapolated from exact averages; the trend in simulations was known to the project before",
+    source="derived here: a heuristic argument, and exact averages extrapolated",
     regime=MANY + r""" $C$ checked for $\alpha = 0.2$, $0.45$ and $1$ with $k$ up to 320, to 0.5 %.""",
     uses=("collapse.window", "collapse.exact_mean"),
     chapter=CHAPTER,

@@ -146,7 +146,7 @@ $$s_C = \tfrac12\log\left(1 + \frac\lambda{N^{2/k} - 1}\right) = \tfrac12\log(1 
 
 exactly. Speciation at $s_S = \frac12\log\lambda_{\max}$ is $t = \lambda_{\max} - 1$: the same as $t_S = \lambda_{\max}$ up to 1,
 that is for $\lambda_{\max} \gg 1$.""",
-    source="OU forms: " + PAPER + "; change of time derived here",
+    source="speciation time: " + PAPER + "; the rest derived here",
     regime="Normal law for $s_C$; every law for the change of time.",
     uses=("collapse.condensation",),
     chapter=CHAPTER,
