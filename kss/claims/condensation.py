@@ -10,7 +10,6 @@ from scipy import integrate, optimize, special
 
 from kss.claims.collapse import CHAPTER, NORMAL, PAPER, Numbers
 from kss.claims.registry import check, claim, instead, returns
-from kss.distributions import Empirical
 from kss.testing.compare import agree, require
 from kss.testing.properties import numpy_generator
 from kss.theory.collapse import clones, condensation, gaussian_data
@@ -236,12 +235,15 @@ clone probability, entropy and information are those of the data in $\mathbb R^k
     by="property",
     mutants={
         "off by 1e-6": returns(lambda value, *_: value * (1 + 1e-6)),
-        "noise per coordinate rescaled by d": instead(lambda points, x, t: clones.clone_probability(points, x, t * points.shape[1] / 4)),
-        "density instead": instead(lambda points, x, t: Empirical(points).log_density(x, t).exp()),
+        "noise per coordinate rescaled by d": instead(
+            lambda points, x, t: clones.endpoint_probabilities(points, x, t * points.shape[1] / 4)
+        ),
+        "attention without bias": instead(lambda points, x, t: special.softmax(x @ points.T / t, axis=1)),
+        "standard deviation": instead(lambda points, x, t: clones.endpoint_probabilities(points, x, t**0.5)),
     },
 )
-def rotated_subspaces(predict: Any = clones.clone_probability, *, generator: torch.Generator) -> Numbers:
-    """Data in R^k, k = 1..4, and the same turned into R^d, d = 5..50, off the origin and with noise across: clones by definition in R^k."""
+def rotated_subspaces(predict: Any = clones.endpoint_probabilities, *, generator: torch.Generator) -> Numbers:
+    """Data in R^k, k = 1..4, and the same turned into R^d, d = 5..50, off the origin and with noise across: weights by definition in R^k."""
     rng, worst = numpy_generator(generator), 0.0
     for k, d, n, t in ((4, 50, 300, 0.2), (1, 5, 10, 0.05), (2, 20, 40, 3.0)):
         inner = rng.standard_normal((n, k))
@@ -249,11 +251,10 @@ def rotated_subspaces(predict: Any = clones.clone_probability, *, generator: tor
         x = inner[:20] + math.sqrt(t) * rng.standard_normal((min(n, 20), k))
         across = math.sqrt(t) * rng.standard_normal((len(x), d - k))
         shift = rng.standard_normal(d)
-        weights = special.softmax(-((x[:, None] - inner) ** 2).sum(-1) / (2 * t), axis=1)
-        expected = (weights**2).sum(1)
+        expected = special.softmax(-((x[:, None] - inner) ** 2).sum(-1) / (2 * t), axis=1)
         got = np.asarray(predict(inner @ axes[:, :k].T + shift, x @ axes[:, :k].T + across @ axes[:, k:].T + shift, t))
         # Turning rounds coordinates of size 5 to 1e-15, and the exponents, of which the noise is t, to 1e-13 or so.
-        worst = max(worst, agree(f"clones, k = {k} in R^{d}", got, expected, 1e-11 * expected))
+        worst = max(worst, agree(f"weights, k = {k} in R^{d}", got, expected, 1e-11 * expected + 1e-300))
     return {"worst error/allowance": worst}
 
 

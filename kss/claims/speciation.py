@@ -64,6 +64,8 @@ def integral_of_densities(predict: Any = speciation.cluster_clone_probability, *
     cases = [(1.0, 1.0, 1e-3), (1.0, 0.0, 1.0), (3.0, 0.5, 4.0), (3.0, 2.0, 30.0), (8.0, 1.0, 63.0), (128.0, 1.0, 16383.0)]
     for m, v, t in (*cases, (20.0, 4.0, 20.0)):
         worst = max(worst, agree(f"|m| = {m}, v = {v}, t = {t}", float(predict(m, v, t)), _same_cluster(m, v, t), 1e-10))
+        signal = m * m / (m * m + 2 * v)  # at the speciation time
+        worst = max(worst, agree("at t_S", float(predict(m, v, m * m + v)), _same_cluster(1.0, 0.0, 1 / signal), 1e-10))
     for d in (64, 1024, 16384):
         agree(f"constant, d = {d}", float(predict(math.sqrt(d), 1.0, d - 1.0)), 0.7752, 5e-5)
     return {"constant": float(predict(1.0, 0.0, 1.0)), "worst error/allowance": worst}
