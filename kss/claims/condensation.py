@@ -243,7 +243,7 @@ clone probability, entropy and information are those of the data in $\mathbb R^k
     },
 )
 def rotated_subspaces(predict: Any = clones.endpoint_probabilities, *, generator: torch.Generator) -> Numbers:
-    """Data in R^k, k = 1..4, and the same turned into R^d, d = 5..50, off the origin and with noise across: weights by definition in R^k."""
+    """Data in R^k, k = 1..4, and the same turned into R^d, d = 5..50, off the origin, with noise across: weights by definition in R^k."""
     rng, worst = numpy_generator(generator), 0.0
     for k, d, n, t in ((4, 50, 300, 0.2), (1, 5, 10, 0.05), (2, 20, 40, 3.0)):
         inner = rng.standard_normal((n, k))
