@@ -28,7 +28,7 @@ def test_two_points_on_a_line_by_another_integral():
 
         return integrate.quad(lambda y: inner(math.sqrt(2) * y) * 2 * stats.norm.pdf(y), 0, 12, limit=200)[0]
 
-    for t in (0.3, 4.0):
+    for t in (0.7,):
         assert gaussian_clone_probability(1, t, log_n=math.log(2)) == pytest.approx(average(special.expit, t), abs=1e-9)
         information = math.log(2) + average(special.log_expit, t)
         assert gaussian_mean_information(1, t, log_n=math.log(2)) == pytest.approx(information, abs=1e-9)
@@ -40,7 +40,7 @@ def test_only_the_ratio_of_noise_and_variance_counts():
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize(("dim", "log_n"), [(1, 3.0), (2, math.log(2)), (20, 9.0), (100, 40.0)])
+@pytest.mark.parametrize(("dim", "log_n"), [(1, 3.0), (2, math.log(2)), (20, 9.0), (60, 25.0)])
 def test_from_one_end_of_the_doubles_to_the_other(dim, log_n):
     clones = [gaussian_clone_probability(dim, t, log_n=log_n) for t in EXTREMES]
     information = [gaussian_mean_information(dim, t, log_n=log_n) for t in EXTREMES]
