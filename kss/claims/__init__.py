@@ -5,6 +5,7 @@
 
 from kss.claims import (  # noqa: F401 - importing a chapter's module enters its claims
     bandwidth,
+    barycenters,
     beyond_clt,
     bias_variance,
     compact_kernels,
@@ -14,6 +15,8 @@ from kss.claims import (  # noqa: F401 - importing a chapter's module enters its
     flat_laws,
     generated_density,
     gradient_flow,
+    interpolation,
+    interpolation_curved,
     kl,
     kl_collapse,
     kl_delta,

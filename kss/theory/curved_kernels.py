@@ -46,6 +46,11 @@ def curvature_divergence(k: Any, radius: Any, t: Any, h: Any, order: Any = 1) ->
     return order * k**2 * h**2 / (8 * radius**2 * t)
 
 
+def curvature_divergence_correction(k: Any, radius: Any, t: Any, h: Any, order: Any = 1) -> Any:
+    """`[(10 - 9k/2) t + (3 + k/2 - k q) h]/R^2`: the next order of `curvature_divergence`, relative to it, for t and h of the same order."""
+    return ((20 - 9 * k) * t + (6 + k - 2 * k * order) * h) / (2 * radius**2)
+
+
 def reported_bound(codimension: float, reach: float, t: float, h: float) -> float:
     """`K/(reach t)` with `K = sqrt((d - k) h)`: the order of Farghly's bound as it is reported to us; constants and conditions unknown."""
     return math.sqrt(as_positive("codimension", codimension) * as_positive("h", h)) / (as_positive("reach", reach) * as_positive("t", t))
