@@ -102,7 +102,9 @@ def _all_barycenters(data: Any, draws: Any) -> barycenters.RestPoints:
     mutants={
         "all barycenters": instead(_all_barycenters),
         "data only": instead(
-            lambda data, draws: barycenters.rest_points(data, draws)._replace(x=torch.as_tensor(data), data=torch.arange(len(data))[:, None])
+            lambda data, draws: barycenters.rest_points(data, draws)._replace(
+                x=torch.as_tensor(data), data=torch.arange(len(data))[:, None]
+            )
         ),
         "mean displacement forgotten": returns(lambda rests, data, draws: rests._replace(x=rests.x + torch.as_tensor(draws).mean(0))),
         "draws centered": instead(lambda data, draws: barycenters.rest_points(data, draws - draws.mean(0))),
@@ -143,7 +145,9 @@ def rest_points_by_brute_force(predict: Any = barycenters.rest_points, *, genera
     "interpolation.barycenters",
     by="property",
     mutants={
-        "mean displacement forgotten": instead(lambda data, x, draws: barycenters.barycenter(data, x, draws) + torch.as_tensor(draws).mean(0)),
+        "mean displacement forgotten": instead(
+            lambda data, x, draws: barycenters.barycenter(data, x, draws) + torch.as_tensor(draws).mean(0)
+        ),
         "nearest to x": instead(lambda data, x, draws: barycenters.barycenter(data, x, 0 * draws) - torch.as_tensor(draws).mean(0)),
         "one draw": instead(lambda data, x, draws: barycenters.barycenter(data, x, draws[:1])),
         "off by 1e-9": returns(lambda place, *_: place + 1e-9),
@@ -443,7 +447,9 @@ def score_in_the_whole_space(predict: Any = barycenters.split_score, *, generato
         "not smoothed": instead(lambda law, x, t, draws, weights: law.score(x, t)),
         "weights forgotten": instead(lambda law, x, t, draws, weights: barycenters.drawn_score(law, x, t, draws)),
         "tangential displacements only": instead(
-            lambda law, x, t, draws, weights: barycenters.drawn_score(law, x, t, draws * (np.arange(x.shape[1]) < law.distribution.dim), weights)
+            lambda law, x, t, draws, weights: barycenters.drawn_score(
+                law, x, t, draws * (np.arange(x.shape[1]) < law.distribution.dim), weights
+            )
         ),
         "off by 1e-9": returns(lambda score, *_: score * (1 + 1e-9)),
     },
@@ -458,7 +464,10 @@ def average_over_displacements(predict: Any = barycenters.drawn_score, *, genera
         mean = (weights[..., None] * draws[..., k:]).sum(1) / weights.sum(1, keepdims=True)
         expected = np.concatenate((along, -(x[:, k:] + mean) / t), -1)
         size = 1 + (np.abs(x).max() + np.abs(draws).max() + np.abs(data).max()) ** 2 / t
-        worst = max(worst, agree(f"k = {k}, d = {d}", predict(law, x, t, draws, weights), expected, 64 * EPSILON * size * (1 + np.abs(expected).max())))
+        worst = max(
+            worst,
+            agree(f"k = {k}, d = {d}", predict(law, x, t, draws, weights), expected, 64 * EPSILON * size * (1 + np.abs(expected).max())),
+        )
     return {"worst error/allowance": worst}
 
 

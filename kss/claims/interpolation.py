@@ -9,9 +9,10 @@ import torch
 from scipy import integrate, optimize, special, stats
 
 from kss.claims.registry import check, claim, instead, returns
+from kss.distributions import Empirical
 from kss.kernels import BallKernel
 from kss.scores import Mollified
-from kss.distributions import Empirical
+from kss.testing import sums
 from kss.testing.compare import agree, require
 from kss.testing.properties import numpy_generator
 from kss.theory import interpolation
@@ -35,7 +36,7 @@ def _follow(field: Any, start: float, t: float, s: float) -> float:
 
 
 def _share_of_the_window(x: np.ndarray, width: float, a: float) -> np.ndarray:
-    """a times (the part of [x - w, x + w] to the right of 0, less the part to the left)."""
+    """A times (the part of [x - w, x + w] to the right of 0, less the part to the left)."""
     right = np.clip((x + width) / (2 * width), 0, 1)
     return a * (2 * right - 1)
 
@@ -158,7 +159,9 @@ differ by at most $\log 2/(2 w_t)$, where the score itself is of order $1/t$."""
         "no atoms": instead(lambda x, t, s, kappa, a: np.asarray(x) * (a - kappa * math.sqrt(s)) / (a - kappa * math.sqrt(t))),
         "kappa t": instead(lambda x, t, s, kappa, a: interpolation.closing_window_flow(x, t, s, kappa, a, beta=1.0)),
         "contracts": instead(lambda x, t, s, kappa, a: np.asarray(x) * (1 - kappa * math.sqrt(t) / a)),
-        "a = 1": instead(lambda x, t, s, kappa, a: a * interpolation.closing_window_flow(np.asarray(x) / a, t, s, min(kappa, 0.9 / math.sqrt(t)))),
+        "a = 1": instead(
+            lambda x, t, s, kappa, a: a * interpolation.closing_window_flow(np.asarray(x) / a, t, s, min(kappa, 0.9 / math.sqrt(t)))
+        ),
         "off by 1e-8": returns(lambda moved, *_: moved * (1 + 1e-8)),
     },
 )
@@ -169,11 +172,15 @@ def closing_box_against_the_equation(predict: Any = interpolation.closing_window
         width = a - kappa * math.sqrt(t)
         starts = np.concatenate((rng.uniform(-1, 1, 3) * width, [0.97 * width, 1.3 * a, -(0.1 * width + 0.9 * a)]))
         for s in (0.3 * t, 1e-8 * t):
-            expected = [_follow(lambda x, u, a=a, kappa=kappa: _share_of_the_window(x, a - kappa * math.sqrt(u), a), x, t, s) for x in starts]
+            expected = [
+                _follow(lambda x, u, a=a, kappa=kappa: _share_of_the_window(x, a - kappa * math.sqrt(u), a), x, t, s) for x in starts
+            ]
             worst = max(worst, agree(f"a = {a}, kappa = {kappa}, t = {t}, s = {s}", predict(starts, t, s, kappa, a), expected, 2e-9 * a))
         # From s = 1e-8 t on nothing moves by more than (w_0 - w_s)/w_s inside and |x - a| sqrt(s/t) outside.
         left = 1e-4 * (kappa * math.sqrt(t) * np.abs(starts) / width + np.abs(np.abs(starts) - a))
-        worst = max(worst, agree(f"end points, a = {a}, kappa = {kappa}", predict(starts, t, 0.0, kappa, a), expected, 1.01 * left + 2e-9 * a))
+        worst = max(
+            worst, agree(f"end points, a = {a}, kappa = {kappa}", predict(starts, t, 0.0, kappa, a), expected, 1.01 * left + 2e-9 * a)
+        )
     return {"worst error/allowance": worst}
 
 
@@ -385,7 +392,9 @@ exponent match.""",
     mutants={
         "always 1/2": instead(lambda x, t, s, kappa, a, beta: interpolation.closing_window_flow(x, t, s, kappa * t ** (beta - 0.5), a)),
         "1/beta": instead(lambda x, t, s, kappa, a, beta: np.asarray(x) * ((a - kappa * s**beta) / (a - kappa * t**beta)) ** (1 / beta)),
-        "never leaves": instead(lambda x, t, s, kappa, a, beta: np.asarray(x) * ((a - kappa * s**beta) / (a - kappa * t**beta)) ** (0.5 / beta)),
+        "never leaves": instead(
+            lambda x, t, s, kappa, a, beta: np.asarray(x) * ((a - kappa * s**beta) / (a - kappa * t**beta)) ** (0.5 / beta)
+        ),
         "off by 1e-7": returns(lambda moved, *_: moved * (1 + 1e-7)),
     },
 )
@@ -401,7 +410,9 @@ def other_powers_against_the_equation(predict: Any = interpolation.closing_windo
             expected = [
                 _follow(lambda x, u, a=a, kappa=kappa, beta=beta: _share_of_the_window(x, a - kappa * u**beta, a), x, t, s) for x in starts
             ]
-            worst = max(worst, agree(f"a = {a}, beta = {beta}, t = {t}, s = {s}", predict(starts, t, s, kappa, a, beta), expected, 2e-8 * a))
+            worst = max(
+                worst, agree(f"a = {a}, beta = {beta}, t = {t}, s = {s}", predict(starts, t, s, kappa, a, beta), expected, 2e-8 * a)
+            )
         rim = a - kappa * s**beta
         fates["leave"] += int((np.abs(expected[:3]) > rim).sum())
         fates["caught"] += int((np.abs(expected[3:5]) < rim).sum())
@@ -541,11 +552,7 @@ def branch_by_bisection(predict: Any = interpolation.rest_point, *, generator: t
     mutants={
         "first order": instead(lambda h, a: 3 * (interpolation.critical_bandwidth(a) - h)),
         "6 for 3": returns(lambda square, *_: 2 * square),
-        "sign of the second": instead(
-            lambda h, a: (
-                6 * (interpolation.critical_bandwidth(a) - h) - interpolation.branch_square(h, a)
-            )
-        ),
+        "sign of the second": instead(lambda h, a: 6 * (interpolation.critical_bandwidth(a) - h) - interpolation.branch_square(h, a)),
         "a forgotten": instead(lambda h, a: interpolation.branch_square(h, 1.0)),
     },
 )
@@ -595,7 +602,10 @@ def offsets_grow_at_this_rate(predict: Any = interpolation.growth_rate, *, gener
         if ratio < 1:
             rests.append(optimize.brentq(lambda x, h=h, a=a: a * math.erf(x / math.sqrt(2 * h)) - x, 1e-3 * a, a, xtol=1e-15))
         for rest in rests:
-            ends = [_follow(lambda x, u, h=h, a=a: a * special.erf(x / math.sqrt(2 * h)), rest + e, 1.0, math.exp(-1)) for e in (1e-5 * a, -1e-5 * a)]
+            ends = [
+                _follow(lambda x, u, h=h, a=a: a * special.erf(x / math.sqrt(2 * h)), rest + e, 1.0, math.exp(-1))
+                for e in (1e-5 * a, -1e-5 * a)
+            ]
             measured = math.log((ends[0] - ends[1]) / (2e-5 * a))
             # The cubic term: of order (1e-5)^2; tolerances 1e-12 of the equation against a distance of 2e-5.
             worst = max(worst, agree(f"a = {a}, h = {ratio} h_c, x = {rest:.3g}", predict(rest, h, a), measured, 1e-6))
@@ -619,9 +629,96 @@ def where_the_flow_ends(predict: Any = interpolation.rest_point, *, generator: t
         h = ratio * 2 * a**2 / math.pi
         for start in np.array([-3.0, -0.4, 0.05, 0.9, 1.5]) * a:
             solved = integrate.solve_ivp(
-                lambda _, x, h=h, a=a: (a * special.erf(x / math.sqrt(2 * h)) - x) / 2, (0, 400), [start], rtol=1e-9, atol=1e-11, method="LSODA"
+                lambda _, x, h=h, a=a: (a * special.erf(x / math.sqrt(2 * h)) - x) / 2,
+                (0, 400),
+                [start],
+                rtol=1e-9,
+                atol=1e-11,
+                method="LSODA",
             )
             # The slowest rate of the six cases is above 0.04, so that exp(-400/25) is left of the start.
             expected = float(solved.y[0, -1])
-            worst = max(worst, agree(f"a = {a}, h = {ratio} h_c, from {start:.3g}", np.sign(start) * float(predict(h, a)), expected, 2e-6 * a))
+            worst = max(
+                worst, agree(f"a = {a}, h = {ratio} h_c, from {start:.3g}", np.sign(start) * float(predict(h, a)), expected, 2e-6 * a)
+            )
     return {"worst error/allowance": worst}
+
+
+claim(
+    "interpolation.merging",
+    title="One mode or two: the pitchfork at every noise level",
+    statement=r"""The LED-KDE with kernels $G_t$, $G_h$ of the two points $\pm a$ has two modes if $h < h_c(t)$ and one if $h \ge h_c(t)$, where
+
+$$\mathbb E\,\mathrm{sech}^2\!\big(a\sqrt{h_c}\,Z/t\big) = t/a^2 ,\qquad
+h_c(t) = \frac{2a^2}\pi - \frac{\pi^2t^2}{12a^2} + \dots\ (t \to 0), \qquad h_c(t) = a^2 - t + O\big((a^2 - t)^3\big)\ (t \to a^2).$$
+
+The KDE with the same kernels has two modes if $t + h < a^2$. The two lines touch to second order at $t = a^2$; at small $t$ the LED-KDE merges at a smaller $h$ than the KDE.""",
+    source="derived here",
+    regime=r"$0 < t < a^2$; for $t \ge a^2$ there is one mode for every $h$.",
+    uses=("interpolation.pitchfork", "mollified.led_kde"),
+    chapter=CHAPTER,
+    verdict="holds",
+)
+
+
+@check(
+    "interpolation.merging",
+    by="quadrature",
+    mutants={
+        "KDE": instead(lambda t, a: np.maximum(a**2 - np.asarray(t), 0.0)),
+        "limit t = 0": instead(lambda t, a: 2 * a**2 / math.pi + 0 * np.asarray(t)),
+        "a = 1": instead(lambda t, a: interpolation.merging_bandwidth(t)),
+        "expansion": instead(lambda t, a: 2 * a**2 / math.pi - (math.pi * np.asarray(t)) ** 2 / (12 * a**2)),
+        "off by 1e-6": returns(lambda h, *_: h * (1 + 1e-6)),
+    },
+)
+def curvature_midway(predict: Any = interpolation.merging_bandwidth, *, generator: torch.Generator) -> Numbers:
+    """`E sech^2` by adaptive quadrature vanishes against t/a^2 at the predicted h; and both expansions, by the order of what is left."""
+    worst = 0.0
+    for a, share in itertools.product((0.5, 1.0, 3.0), (0.02, 0.1, 0.4, 0.8, 0.99)):
+        t = share * a**2
+
+        def excess(h: float, t: float = t, a: float = a) -> float:
+            c = a * math.sqrt(h) / t
+            edges = [0.0, min(5.0, 4 / c), 10.0]
+            parts = [
+                integrate.quad(lambda z: math.exp(-z * z / 2) / math.cosh(min(c * z, 300.0)) ** 2, low, high, epsabs=1e-13, epsrel=1e-13)[0]
+                for low, high in itertools.pairwise(edges)
+            ]
+            return 2 * sum(parts) / math.sqrt(2 * math.pi) - t / a**2
+
+        expected = optimize.brentq(excess, 1e-6 * a**2, 0.65 * a**2, xtol=1e-14, rtol=1e-12)
+        worst = max(worst, agree(f"a = {a}, t = {t}", predict(t, a), expected, 1e-8 * expected))
+    for a in (1.0, 2.0):
+        small = [abs(float(predict(t * a**2, a)) / a**2 - (2 / math.pi - (math.pi * t) ** 2 / 12)) for t in (0.08, 0.04)]
+        require(3.5 < math.log2(small[0] / small[1]) < 4.5, f"remainders {small} are not of fourth order in t")
+        close = [abs(float(predict((1 - e) * a**2, a)) / a**2 - e) for e in (0.02, 0.01)]
+        require(2.8 < math.log2(close[0] / close[1]) < 3.2, f"remainders {close} are not of third order in a^2 - t")
+    return {"worst error/allowance": worst, "h_c at t = a^2/2, in a^2": float(interpolation.merging_bandwidth(0.5))}
+
+
+@check(
+    "interpolation.merging",
+    by="quadrature",
+    lane="full",
+    mutants={
+        "KDE": instead(lambda t, a: max(a**2 - t, 0.0)),
+        "limit t = 0": instead(lambda t, a: 2 * a**2 / math.pi),
+        "off by 3 %": returns(lambda h, *_: 1.03 * h),
+        "below by 3 %": returns(lambda h, *_: 0.97 * h),
+    },
+)
+def modes_counted(predict: Any = interpolation.merging_bandwidth, *, generator: torch.Generator) -> Numbers:
+    """Sign changes of the smoothed score of the two points, by plain sums: three 1 % below the predicted h, one 1 % above."""
+    for a, share in itertools.product((0.7, 1.5), (0.3, 0.6, 0.9)):
+        t = share * a**2
+        predicted = float(predict(t, a))
+        grid = np.linspace(0, 1.5 * a, 301)[1:] - 0.001 * a
+        for ratio, changes in ((0.99, 1), (1.01, 0)):
+            h = ratio * predicted
+            offsets, weight = sums.gaussian_nodes(1, h, 801)
+            places = grid[:, None] + offsets[:, 0]
+            scores = (a * np.tanh(a * places / t) - places) / t @ weight
+            found = int((np.sign(scores[1:]) != np.sign(scores[:-1])).sum())
+            require(found == changes, f"{found} modes to the right for h = {ratio} h_c, a = {a}, t = {t}")
+    return {"cases": 12}

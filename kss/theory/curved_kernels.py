@@ -71,7 +71,9 @@ def turned_score(base: Score, x: ArrayLike, t: float, rotations: ArrayLike, weig
     return torch.einsum("j,jab,nja->nb", shares, turns, values)
 
 
-def turned_log_density(law: Distribution, x: ArrayLike, t: float, rotations: ArrayLike, weights: ArrayLike | None = None) -> Float[Tensor, " n"]:
+def turned_log_density(
+    law: Distribution, x: ArrayLike, t: float, rotations: ArrayLike, weights: ArrayLike | None = None
+) -> Float[Tensor, " n"]:
     """`sum_j w_j log p_t(Q_j x)` at `x` (n, d). Its mean over every sphere about the origin is that of `log p_t`."""
     if not isinstance(law, Distribution):
         raise reject("law", law, "a Distribution, which has a log-density")
