@@ -58,16 +58,17 @@ claim(
     "interpolation.barycenters",
     title="Smoothing with M fixed draws: the flow ends in barycenters of M-tuples",
     statement=r"""Average the empirical score over fixed displacements $\xi_1, \dots, \xi_M$ with mean $\bar\xi$. As $t \to 0$,
-$t\,\tilde s_t(x) \to F(x) - x$ with $F(x) = \frac1M\sum_m x_{\mathrm{nn}}(x + \xi_m) - \bar\xi$, constant on the cells of $M$ overlaid, displaced Voronoi
-diagrams. The points with $F(b) = b$ inside a cell are
+$t\,\tilde s_t(x) \to F(x) - x$ with $F(x) = \frac1M\sum_m x_{\mathrm{nn}}(x + \xi_m) - \bar\xi$, constant on the cells of $M$ overlaid,
+displaced Voronoi diagrams. The points with $F(b) = b$ inside a cell are
 
 - at most $\binom{N + M - 1}{M}$: each is the barycenter of another multiset of $M$ data, less $\bar\xi$;
-- attractive: with $\rho$ the distance from $b$ to the rim of its cell and $|x_t - b| \le \rho/2$, $x_s - b = (x_t - b)\sqrt{s/t}$, for the exact score up to
-$\epsilon = (N - 1)\,\mathrm{diam}\;e^{-\rho\delta/2t}$, if $\epsilon \le \rho/2$ ($\delta$ is the least distance between two data);
+- attractive: with $\rho$ the distance from $b$ to the rim of its cell and $|x_t - b| \le \rho/2$, $x_s - b = (x_t - b)\sqrt{s/t}$, for
+the exact score up to $\epsilon = (N - 1)\,\mathrm{diam}\;e^{-\rho\delta/2t}$, if $\epsilon \le \rho/2$ ($\delta$ is the least distance
+between two data);
 - the local minima of $U(x) = \frac1{2M}\sum_m \mathrm{dist}^2(x + \xi_m, \text{data})$.""",
     source=f"{SCARVELIS} (the barycenters, as reported); the rest derived here",
-    regime=r"""Finitely many distinct data, fixed displacements, equal weights; probability flow, $0 < s \le t$. Which barycenters are points of rest depends on data and displacements: most tuples'
-barycenters are not.""",
+    regime=r"""Finitely many distinct data, fixed displacements, equal weights; probability flow, $0 < s \le t$. Which barycenters are
+points of rest depends on data and displacements: most tuples' barycenters are not.""",
     uses=("empirical.collapse", "heat.reversal_ode"),
     chapter=CHAPTER,
     verdict="holds in regime",
@@ -114,8 +115,8 @@ def _all_barycenters(data: Any, draws: Any) -> barycenters.RestPoints:
     },
 )
 def rest_points_by_brute_force(predict: Any = barycenters.rest_points, *, generator: torch.Generator) -> Numbers:
-    """Seven configurations, d = 1, 2, 3, 5: the same set as from all multisets; within the margin F does not change, a little beyond it does;
-    U is larger all around.
+    """Seven configurations, d = 1, 2, 3, 5: the same set as from all multisets; within the margin F does not change, a little beyond it
+    does; U is larger all around.
     """
     rng, total, tried = numpy_generator(generator), 0, 0
     for data, draws in _configurations(rng):
@@ -180,8 +181,8 @@ def targets(predict: Any = barycenters.barycenter, *, generator: torch.Generator
 def exact_flow_near_a_rest_point(predict: Any = barycenters.drawn_score, *, generator: torch.Generator) -> Numbers:
     """The flow of the exact smoothed score from half the margin, in steps that are exact for a constant F, against `b + (x - b) sqrt(s/t)`.
 
-    In the ball of half the margin the gap is at least the margin times the least distance of two data. Each step adds what F errs by, and the sum over
-    all steps of the weights is below 1. Rounding: 1e-15 of the size, in each of 40 steps, times 1/t of the score times t.
+    In the ball of half the margin the gap is at least the margin times the least distance of two data. Each step adds what F errs by, and
+    the sum over all steps of the weights is below 1. Rounding: 1e-15 of the size, in each of 40 steps, times 1/t of the score times t.
     """
     rng, worst, count = numpy_generator(generator), 0.0, 0
     for data, draws in _configurations(rng):
@@ -210,12 +211,13 @@ def _unit(rng: np.random.Generator, d: int) -> np.ndarray:
 claim(
     "interpolation.walls",
     title="Walls between cells are no place to stay",
-    statement=r"""Where a path of the limit field meets a single wall between two cells it crosses it: $F$ jumps *across the wall, away from it*. So a
-point of rest on a wall is unstable, and from almost every start the flow ends at a barycenter inside a cell. Limits that are no barycenters of $M$-tuples exist: midway between two data,
-with $M = 1$ and $\xi_1 = 0$, the exact flow stays for ever; but from next to it the flow departs.""",
+    statement=r"""Where a path of the limit field meets a single wall between two cells it crosses it: $F$ jumps *across the wall, away
+from it*. So a point of rest on a wall is unstable, and from almost every start the flow ends at a barycenter inside a cell. Limits that
+are no barycenters of $M$-tuples exist: midway between two data, with $M = 1$ and $\xi_1 = 0$, the exact flow stays for ever; but from
+next to it the flow departs.""",
     source="derived here",
-    regime=r"""Limit field as in {claim}`interpolation.barycenters`; no barycenter of a tuple lies on the rim of its own cell (true for almost all displacements). "Almost every": up to
-starts whose path meets two walls at once.""",
+    regime=r"""Limit field as in {claim}`interpolation.barycenters`; no barycenter of a tuple lies on the rim of its own cell (true for
+almost all displacements). "Almost every": up to starts whose path meets two walls at once.""",
     uses=("interpolation.barycenters",),
     chapter=CHAPTER,
     verdict="holds in regime",
@@ -274,8 +276,9 @@ def paths_on_the_line(predict: Any = barycenters.end_points, *, generator: torch
     },
 )
 def paths_in_space(predict: Any = barycenters.end_points, *, generator: torch.Generator) -> Numbers:
-    """In two, three and five dimensions every path ends where F = x, below where it started in U. Steps of 1 % towards F, with F looked up each time, end at
-    the same place from every start that is *robust*: whose four neighbors at 0.03 end, by such steps, all at one place. Most starts are.
+    """In two, three and five dimensions every path ends where F = x, below where it started in U. Steps of 1 % towards F, with F looked
+    up each time, end at the same place from every start that is *robust*: whose four neighbors at 0.03 end, by such steps, all at one
+    place. Most starts are.
     """
     rng, count, compared = numpy_generator(generator), 0, 0
     for d, n, m, spread in ((2, 6, 2, 0.5), (2, 5, 4, 0.8), (3, 8, 3, 0.7), (5, 10, 2, 1.0)):
@@ -330,8 +333,9 @@ def midway_between_two_data(predict: Any = barycenters.drawn_score, *, generator
 claim(
     "interpolation.displaced",
     title="Whatever the draws, averaged scores end in barycenters",
-    statement=r"""*"Averaging the score over fixed draws, the flow ends in barycenters of data."* Refuted unless the draws have mean zero: averaged *scores*
-end at the barycenters *displaced by* $-\bar\xi$. Averaged *denoisers*, or scores with the draws centered (for instance in pairs $\pm\xi$), end in barycenters.""",
+    statement=r"""*"Averaging the score over fixed draws, the flow ends in barycenters of data."* Refuted unless the draws have mean zero:
+averaged *scores* end at the barycenters *displaced by* $-\bar\xi$. Averaged *denoisers*, or scores with the draws centered (for instance
+in pairs $\pm\xi$), end in barycenters.""",
     source=f"a reading of {SCARVELIS}; derived here",
     regime=r"$t \to 0$, equal weights. The score at $x + \xi_m$ points from $x + \xi_m$, not from $x$, to the data.",
     uses=("interpolation.barycenters",),
@@ -351,7 +355,9 @@ end at the barycenters *displaced by* $-\bar\xi$. Averaged *denoisers*, or score
     },
 )
 def ends_of_uncentered_draws(predict: Any = barycenters.end_points, *, generator: torch.Generator) -> Numbers:
-    """Steps of the exact score at t = 1e-9, from where the path is said to end: it stays there, by its definition as a sum over the data."""
+    """Steps of the exact score at t = 1e-9, from where the path is said to end: it stays there, by its definition as a sum over the
+    data.
+    """
     rng, least = numpy_generator(generator), math.inf
     for d, n, m in ((1, 4, 2), (2, 6, 2), (3, 5, 3)):
         data, draws = rng.standard_normal((n, d)), 0.6 * rng.standard_normal((m, d)) + 0.3
@@ -375,15 +381,16 @@ def ends_of_uncentered_draws(predict: Any = barycenters.end_points, *, generator
 claim(
     "interpolation.split",
     title="On flat data every kernel splits the score",
-    statement=r"""Let the data lie in $\mathbb R^k \times \{0\}$ and let $\xi = (\xi_\parallel, \xi_\perp)$ have any law, which may depend on
-the place $x = (y, n)$. Then for every $x$ and $t$, exactly and for every finite data set,
+    statement=r"""Let the data lie in $\mathbb R^k \times \{0\}$ and let $\xi = (\xi_\parallel, \xi_\perp)$ have any law, which may depend
+on the place $x = (y, n)$. Then for every $x$ and $t$, exactly and for every finite data set,
 
 $$\mathbb E\, s^N_t(x + \xi) = \Big(\mathbb E\, s^{N,k}_t(y + \xi_\parallel),\; -\frac{n + \mathbb E\,\xi_\perp}{t}\Big),$$
 
 with $s^{N,k}$ the score of the data in $\mathbb R^k$. Across the data only the mean of the kernel enters.""",
-    source="Farghly and co-authors (a proposition of this kind, as reported), and proposition 1 of arXiv 2505.22841; in this generality derived here",
-    regime=r"""Data exactly in a flat subspace; $\mathbb E|\xi| < \infty$. Symmetry, independence of $\xi_\parallel$ and $\xi_\perp$, a kernel that is the same everywhere or was
-chosen without looking at the data: none is needed. For Gaussian kernels and the density: {claim}`mollified.linear_manifold`.""",
+    source="Farghly and co-authors (a proposition of this kind, as reported); arXiv 2505.22841, proposition 1; generality derived here",
+    regime=r"""Data exactly in a flat subspace; $\mathbb E|\xi| < \infty$. Symmetry, independence of $\xi_\parallel$ and $\xi_\perp$, a
+kernel that is the same everywhere or was chosen without looking at the data: none is needed. For Gaussian kernels and the density:
+{claim}`mollified.linear_manifold`.""",
     uses=("heat.tweedie", "mollified.linear_manifold"),
     chapter=CHAPTER,
     verdict="holds",
@@ -475,13 +482,16 @@ claim(
     "interpolation.split_breaks",
     title="For every kernel the smoothed score belongs to a product law",
     statement=r"""*"On flat data the smoothed score is that of a law along the data times a law across."* Refuted for kernels that
-depend on the normal coordinate. Let $K_x = \mathcal N(0, h(n))$ along a line, with $h$ a function of the distance $n$ across. The components split as in {claim}`interpolation.split`, but
+depend on the normal coordinate. Let $K_x = \mathcal N(0, h(n))$ along a line, with $h$ a function of the distance $n$ across. The
+components split as in {claim}`interpolation.split`, but
 
 $$\partial_n \tilde s_\parallel - \partial_y \tilde s_\perp = \tfrac12\, h'(n)\,\big(G_{h(n)} * s^{N,1}_t\big)''(y),$$
 
-so $\tilde s$ is not even a gradient unless the smoothed score is affine in $y$. With $h$ a function of $y$ alone it is the score of a product.""",
+so $\tilde s$ is not even a gradient unless the smoothed score is affine in $y$. With $h$ a function of $y$ alone it is the score of a
+product.""",
     source="derived here",
-    regime=r"Data on a line in the plane, Gaussian kernel along it; in general the tangential marginal of $K_x$ must not depend on $n$, nor the mean of the normal one on $y$.",
+    regime=r"""Data on a line in the plane, Gaussian kernel along it; in general the tangential marginal of $K_x$ must not depend on $n$,
+nor the mean of the normal one on $y$.""",
     uses=("interpolation.split",),
     chapter=CHAPTER,
     verdict="refuted as stated",
@@ -500,7 +510,8 @@ so $\tilde s$ is not even a gradient unless the smoothed score is affine in $y$.
     },
 )
 def curl_of_a_kernel_that_widens(predict: Any = barycenters.curl, *, generator: torch.Generator) -> Numbers:
-    """Three points on a line, `h(n) = 0.2 + 0.5 n^2`: the derivative in n by a difference of smoothed scores, those by sums; the second one in y too.
+    """Three points on a line, `h(n) = 0.2 + 0.5 n^2`: the derivative in n by a difference of smoothed scores, those by sums; the second
+    one in y too.
 
     Central differences with steps 1e-3 and 1e-2 (of fourth order): errors below 1e-5 of the derivatives' size.
     """

@@ -143,8 +143,8 @@ $$x_s = x_t\,\frac{w_s}{w_t}\ \text{ if } |x_t| \le w_t, \qquad |x_s| - a = (|x_
 
 at $s = 0$: to $x_t\,a/w_t$ inside the box, and to the nearer data point outside of it.""",
     source=f"{CHEN}; map derived here",
-    regime=r"""$0 \le s \le t$, $0 \le \kappa\sqrt t < a$. The score is the limit of the exact one: by {claim}`interpolation.box_average` they
-differ by at most $\log 2/(2 w_t)$, where the score itself is of order $1/t$.""",
+    regime=r"""$0 \le s \le t$, $0 \le \kappa\sqrt t < a$. The score is the limit of the exact one: by {claim}`interpolation.box_average`
+they differ by at most $\log 2/(2 w_t)$, where the score itself is of order $1/t$.""",
     uses=("interpolation.box_average", "heat.reversal_ode"),
     chapter=CHAPTER,
     verdict="holds in regime",
@@ -188,15 +188,15 @@ claim(
     "interpolation.output_law",
     title="What comes out: a stretched piece of the blurred law, and two atoms",
     statement=r"""The flow of {claim}`interpolation.flow_map`, started at $t$ from a law with the density $p$, ends with the density
-$\frac{w_t}{a}\,p(w_t x/a)$ on $(-a, a)$ and atoms $\mathbb P(X_t > w_t)$ at $a$ and $\mathbb P(X_t < -w_t)$ at $-a$. Started from the blurred law of the
-two points themselves each atom is
+$\frac{w_t}{a}\,p(w_t x/a)$ on $(-a, a)$ and atoms $\mathbb P(X_t > w_t)$ at $a$ and $\mathbb P(X_t < -w_t)$ at $-a$. Started from the
+blurred law of the two points themselves each atom is
 
 $$\tfrac12\left[\Phi(\kappa) + \Phi\!\left(\kappa - 2a/\sqrt t\right)\right].$$
 
 So for $t \ll a^2$ the part $\Phi(\kappa)$ of the samples are copies.""",
     source=f"{CHEN}; derived here",
-    regime=r"""As in {claim}`interpolation.flow_map`; $\Phi$ is the normal distribution function. For $t \ll a^2$ the rest, $\Phi(-\kappa)$, stays within a few
-$\sqrt t$ of the two points: the gap is filled only if the flow starts at $t$ of order $a^2$.""",
+    regime=r"""As in {claim}`interpolation.flow_map`; $\Phi$ is the normal distribution function. For $t \ll a^2$ the rest,
+$\Phi(-\kappa)$, stays within a few $\sqrt t$ of the two points: the gap is filled only if the flow starts at $t$ of order $a^2$.""",
     uses=("interpolation.flow_map",),
     chapter=CHAPTER,
     verdict="holds in regime",
@@ -267,8 +267,8 @@ claim(
     "interpolation.fixed_window",
     title="A fixed box: memorize, freeze or collapse",
     statement=r"""With a box of fixed half-width $w$ the same flow is $x \propto t^{(1 - a/w)/2}$ while $|x| \le w$, and
-$|x| - a \propto \sqrt t$ while $|x| > w$. As $t \to 0$: for $w < a$ every start but 0 ends at a data point; for $w = a$ every start in $[-a, a]$ stays
-where it is; for $w > a$ every start ends at the mean, 0.""",
+$|x| - a \propto \sqrt t$ while $|x| > w$. As $t \to 0$: for $w < a$ every start but 0 ends at a data point; for $w = a$ every start in
+$[-a, a]$ stays where it is; for $w > a$ every start ends at the mean, 0.""",
     source=f"{CHEN} (setting); derived here",
     regime=r"Data $\pm a$, limit score $(a\,\mathrm{sign}\,x - x)/t$, $w > 0$; probability flow.",
     uses=("interpolation.box_average", "heat.reversal_ode"),
@@ -311,7 +311,9 @@ def power_law_solves_the_equation(predict: Any = interpolation.window_exponent, 
     },
 )
 def fixed_box_against_the_equation(predict: Any = interpolation.fixed_window_flow, *, generator: torch.Generator) -> Numbers:
-    """The differential equation with tolerances 1e-12. A path crosses the rim once; the step that holds the kink costs 1e-10 at the most."""
+    """The differential equation with tolerances 1e-12. A path crosses the rim once; the step that holds the kink costs 1e-10 at the
+    most.
+    """
     worst, rng = 0.0, numpy_generator(generator)
     for a, ratio, t in itertools.product((0.5, 2.0), (0.4, 0.8, 1.0, 1.5, 3.0), (0.5, 3.0)):
         w = ratio * a
@@ -326,10 +328,11 @@ claim(
     "interpolation.smoothing_interpolates",
     title="Smoothing with a fixed window fills the gap between two data",
     statement=r"""*"Averaging the score over a window makes the flow interpolate between the data."* Refuted for windows that do not change
-with $t$: as $t \to 0$ the flow of the two-point score, averaged over a box of half-width $w \ne a$ or over a Gaussian of any variance $h > 0$, ends in three points at most. Only
-$w = a$, tied to the spacing of the data, leaves the gap filled; {claim}`interpolation.window_rate` says which windows that open with $t$ do too.""",
+with $t$: as $t \to 0$ the flow of the two-point score, averaged over a box of half-width $w \ne a$ or over a Gaussian of any variance
+$h > 0$, ends in three points at most. Only $w = a$, tied to the spacing of the data, leaves the gap filled;
+{claim}`interpolation.window_rate` says which windows that open with $t$ do too.""",
     source="a reading of the idea that smoothing the score interpolates; refuted here",
-    regime=r"Data $\pm a$, limit score, probability flow to $t = 0$. Stopped at a $t > 0$ every one of these flows is a bijection of the line.",
+    regime=r"Data $\pm a$, limit score, probability flow to $t = 0$. Stopped at a $t > 0$ each of these flows is a bijection of the line.",
     uses=("interpolation.fixed_window", "interpolation.pitchfork"),
     chapter=CHAPTER,
     verdict="refuted as stated",
@@ -348,8 +351,8 @@ $w = a$, tied to the spacing of the data, leaves the gap filled; {claim}`interpo
     },
 )
 def end_points_of_fixed_boxes(predict: Any = interpolation.fixed_window_flow, *, generator: torch.Generator) -> Numbers:
-    """Where repeated steps towards the averaged denoiser end (on the line, with a rising denoiser, where the flow ends); then the different ends
-    are counted.
+    """Where repeated steps towards the averaged denoiser end (on the line, with a rising denoiser, where the flow ends); then the
+    different ends are counted.
     """
     counts = {}
     for a, ratio in itertools.product((0.7, 2.0), (0.5, 0.98, 1.0, 1.02, 2.0)):
@@ -368,17 +371,18 @@ def end_points_of_fixed_boxes(predict: Any = interpolation.fixed_window_flow, *,
 claim(
     "interpolation.window_rate",
     title="Which windows fill the gap",
-    statement=r"""Inside a box whose half-width $w_t$ changes with $t$, $\;x_s = x_t\exp\Big(\frac12\int_s^t\big(\frac a{w_u} - 1\big)\frac{du}u\Big)$ while
-$|x_u| \le w_u$. So paths end in a continuum of points, neither all at the data nor all at 0, exactly if $\int_0 (a - w_u)\,du/u$ converges (for $w_u \le a$ with limit $a$). Every power
+    statement=r"""Inside a box whose half-width $w_t$ changes with $t$,
+$\;x_s = x_t\exp\Big(\frac12\int_s^t\big(\frac a{w_u} - 1\big)\frac{du}u\Big)$ while $|x_u| \le w_u$. So paths end in a continuum of
+points, neither all at the data nor all at 0, exactly if $\int_0 (a - w_u)\,du/u$ converges (for $w_u \le a$ with limit $a$). Every power
 does: for $w_t = a - \kappa t^\beta$, $\beta > 0$,
 
 $$x_0 = x_t\,(a/w_t)^{1/2\beta}\quad\text{for paths that stay inside.}$$
 
-For $\beta = \frac12$ the rim is itself a path; for $\beta < \frac12$ the paths with $|x_t| (a/w_t)^{1/2\beta} > a$ leave and end at a data point; for $\beta > \frac12$ every start
-with $|x_t| < a$ ends strictly between the data.""",
+For $\beta = \frac12$ the rim is itself a path; for $\beta < \frac12$ the paths with $|x_t| (a/w_t)^{1/2\beta} > a$ leave and end at a
+data point; for $\beta > \frac12$ every start with $|x_t| < a$ ends strictly between the data.""",
     source="derived here",
-    regime=r"""Data $\pm a$, limit score, probability flow; $\kappa t^\beta < a$. $\beta = \frac12$ is not needed: it is the power for which rim and
-exponent match.""",
+    regime=r"""Data $\pm a$, limit score, probability flow; $\kappa t^\beta < a$. $\beta = \frac12$ is not needed: it is the power for
+which rim and exponent match.""",
     uses=("interpolation.flow_map", "interpolation.fixed_window"),
     chapter=CHAPTER,
     verdict="holds in regime",
@@ -448,15 +452,15 @@ def integral_of_the_rate(predict: Any = interpolation.closing_window_flow, *, ge
 claim(
     "interpolation.pitchfork",
     title="A Gaussian window: a pitchfork at h = 2 a squared over pi",
-    statement=r"""As $t \to 0$ the denoiser of the data $\pm a$, averaged over a Gaussian of variance $h$, is $a\,\mathrm{erf}(x/\sqrt{2h})$. For
-$h < h_c = 2a^2/\pi$ it has three fixed points: 0, from which the flow departs, and $\pm x_*(h)$, $0 < x_* < a$, to one of which every other start is carried.
-For $h \ge h_c$ it has one, 0, where every start ends. An offset from a fixed point grows like $t^{-\lambda}$ with
-$\lambda = \frac12\Big(a\sqrt{\tfrac{2}{\pi h}}\;e^{-x^2/2h} - 1\Big)$, and just below $h_c$
+    statement=r"""As $t \to 0$ the denoiser of the data $\pm a$, averaged over a Gaussian of variance $h$, is
+$a\,\mathrm{erf}(x/\sqrt{2h})$. For $h < h_c = 2a^2/\pi$ it has three fixed points: 0, from which the flow departs, and $\pm x_*(h)$,
+$0 < x_* < a$, to one of which every other start is carried. For $h \ge h_c$ it has one, 0, where every start ends. An offset from a fixed
+point grows like $t^{-\lambda}$ with $\lambda = \frac12\Big(a\sqrt{\tfrac{2}{\pi h}}\;e^{-x^2/2h} - 1\Big)$, and just below $h_c$
 
 $$x_*^2 = 3\,(h_c - h) - \frac{9}{10}\,\frac{(h_c - h)^2}{h_c} + O\big((h_c - h)^3\big).$$""",
     source="derived here",
-    regime=r"""Data $\pm a$, limit score $(a\,\mathrm{sign}\,x - x)/t$, kernel $\mathcal N(0, h)$ with fixed $h > 0$, probability flow. At $h = h_c$ the rate $\lambda$
-is 0, and the approach to 0 is slower than every power of $t$.""",
+    regime=r"""Data $\pm a$, limit score $(a\,\mathrm{sign}\,x - x)/t$, kernel $\mathcal N(0, h)$ with fixed $h > 0$, probability flow. At
+$h = h_c$ the rate $\lambda$ is 0, and the approach to 0 is slower than every power of $t$.""",
     uses=("heat.reversal_ode", "empirical.softmax"),
     chapter=CHAPTER,
     verdict="holds in regime",
@@ -549,6 +553,7 @@ def branch_by_bisection(predict: Any = interpolation.rest_point, *, generator: t
 @check(
     "interpolation.pitchfork",
     by="proof",
+    lane="full",
     mutants={
         "first order": instead(lambda h, a: 3 * (interpolation.critical_bandwidth(a) - h)),
         "6 for 3": returns(lambda square, *_: 2 * square),
@@ -557,7 +562,9 @@ def branch_by_bisection(predict: Any = interpolation.rest_point, *, generator: t
     },
 )
 def normal_form(predict: Any = interpolation.branch_square, *, generator: torch.Generator) -> Numbers:
-    """`a erf(x/sqrt(2h))/x - 1` with `h = h_c (1 - e)` and `x^2 = h_c (c_1 e + c_2 e^2)`: the coefficients that make its first two orders 0."""
+    """`a erf(x/sqrt(2h))/x - 1` with `h = h_c (1 - e)` and `x^2 = h_c (c_1 e + c_2 e^2)`: the coefficients that make its first two orders
+    0.
+    """
     import sympy
 
     e, u = sympy.symbols("e u", positive=True)
@@ -647,12 +654,14 @@ def where_the_flow_ends(predict: Any = interpolation.rest_point, *, generator: t
 claim(
     "interpolation.merging",
     title="One mode or two: the pitchfork at every noise level",
-    statement=r"""The LED-KDE with kernels $G_t$, $G_h$ of the two points $\pm a$ has two modes if $h < h_c(t)$ and one if $h \ge h_c(t)$, where
+    statement=r"""The LED-KDE with kernels $G_t$, $G_h$ of the two points $\pm a$ has two modes if $h < h_c(t)$ and one if $h \ge h_c(t)$,
+where
 
 $$\mathbb E\,\mathrm{sech}^2\!\big(a\sqrt{h_c}\,Z/t\big) = t/a^2 ,\qquad
 h_c(t) = \frac{2a^2}\pi - \frac{\pi^2t^2}{12a^2} + \dots\ (t \to 0), \qquad h_c(t) = a^2 - t + O\big((a^2 - t)^3\big)\ (t \to a^2).$$
 
-The KDE with the same kernels has two modes if $t + h < a^2$. The two lines touch to second order at $t = a^2$; at small $t$ the LED-KDE merges at a smaller $h$ than the KDE.""",
+The KDE with the same kernels has two modes if $t + h < a^2$. The two lines touch to second order at $t = a^2$; at small $t$ the LED-KDE
+merges at a smaller $h$ than the KDE.""",
     source="derived here",
     regime=r"$0 < t < a^2$; for $t \ge a^2$ there is one mode for every $h$.",
     uses=("interpolation.pitchfork", "mollified.led_kde"),

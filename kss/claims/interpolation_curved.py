@@ -26,8 +26,8 @@ claim(
     "interpolation.radius_shift",
     title="A flat kernel moves the density of a sphere inwards by k h/2R, however one measures it",
     statement=r"""For the uniform law on the $k$-sphere of radius $R$, smoothing the score with $G_h$ moves both the ridge of the density
-and the mode of the density of the radius by $-\frac{kh}{2R}$. They start on different sides: without smoothing the ridge is at $R - \frac{kt}{2R}$, the mode of $r^k p_t(r)$ at $R + \frac{kt}{2R}$; with
-smoothing at
+and the mode of the density of the radius by $-\frac{kh}{2R}$. They start on different sides: without smoothing the ridge is at
+$R - \frac{kt}{2R}$, the mode of $r^k p_t(r)$ at $R + \frac{kt}{2R}$; with smoothing at
 
 $$R - \frac{k(t + h)}{2R} \quad\text{and}\quad R + \frac{k(t - h)}{2R}.$$""",
     source="derived here; setting of Farghly and co-authors",
@@ -68,7 +68,9 @@ def _zeros(k: int, radius: float, t: float, h: float) -> tuple[float, float, flo
     },
 )
 def both_shifts(predict: Any = curved_kernels.ridge_shift, *, generator: torch.Generator) -> Numbers:
-    """Zeros of the radial score and of that plus k/r, from Bessel functions. Remainder: 2 k (t + h)/R^2 of the shift, 3 % to 6 % for k = 1 to 5."""
+    """Zeros of the radial score and of that plus k/r, from Bessel functions. Remainder: 2 k (t + h)/R^2 of the shift, 3 % to 6 % for k =
+    1 to 5.
+    """
     worst, numbers = 0.0, {}
     for k, radius, (t, h) in SHIFTS:
         ridge, mode, smoothed_ridge, smoothed_mode = _zeros(k, radius, t * radius**2, h * radius**2)
@@ -118,9 +120,11 @@ def mode_of_the_radius(predict: Any = curved_kernels.marginal_mode_offset, *, ge
     },
 )
 def a_circle_in_space(predict: Any = barycenters.drawn_score, *, generator: torch.Generator) -> Numbers:
-    """The unit circle in R^3, kernel `N(0, h I)` on a product grid: in the plane what it is in R^2, from Bessel functions, across it `-n/t`.
+    """The unit circle in R^3, kernel `N(0, h I)` on a product grid: in the plane what it is in R^2, from Bessel functions, across it
+    `-n/t`.
 
-    Another dimension across costs nothing. The grid of 25 nodes per axis, half a standard deviation apart, is exact to 1e-6 of the slope times sqrt(h).
+    Another dimension across costs nothing. The grid of 25 nodes per axis, half a standard deviation apart, is exact to 1e-6 of the slope
+    times sqrt(h).
     """
     law, t, h, worst = Embedded(Circle(), 3), 0.01, 0.02, 0.0
     offsets, weights = sums.gaussian_nodes(3, h, 25, reach=6.0)
@@ -136,7 +140,8 @@ def a_circle_in_space(predict: Any = barycenters.drawn_score, *, generator: torc
 claim(
     "interpolation.curvature_divergence",
     title="What the shift costs: a divergence of order h squared over R squared t",
-    statement=r"""Let $q_t$ be the LED-KDE with kernel $G_h$ of the uniform law on the $k$-sphere of radius $R$. The Rényi divergence of order $q$ is
+    statement=r"""Let $q_t$ be the LED-KDE with kernel $G_h$ of the uniform law on the $k$-sphere of radius $R$. The Rényi divergence of
+order $q$ is
 
 $$D_q(p_t\,\Vert\,q_t) = \frac{q\,k^2h^2}{8R^2t}\left[1 + \frac{(10 - \frac92k)\,t + (3 + \frac k2 - kq)\,h}{R^2} + \dots\right],$$
 
@@ -291,8 +296,8 @@ def next_order_by_series(predict: Any = curved_kernels.curvature_divergence_corr
 def _series() -> tuple[Any, Any, Any, Any, Any, Any]:
     """The divergence of order q in powers of t = e^2, with h = ratio t, on the unit k-sphere.
 
-    `log p_t = -(r - 1)^2/2t - (k/2) log r + O(t)`, by Laplace's method; smoothing adds `(h/2) Lap + (h^2/8) Lap^2 + ...`, with the radial Laplacian; the
-    radius is `1 + e z` with z nearly normal, tilted by `r^{k/2}`. Moments of a normal variable do the rest.
+    `log p_t = -(r - 1)^2/2t - (k/2) log r + O(t)`, by Laplace's method; smoothing adds `(h/2) Lap + (h^2/8) Lap^2 + ...`, with the radial
+    Laplacian; the radius is `1 + e z` with z nearly normal, tilted by `r^{k/2}`. Moments of a normal variable do the rest.
     """
     import sympy
 
@@ -329,15 +334,15 @@ def _series() -> tuple[Any, Any, Any, Any, Any, Any]:
 claim(
     "interpolation.bound_order",
     title="The form of the bound that is reported is far from what spheres cost",
-    statement=r"""A bound of the form $\frac{K}{\tau\,t}$ with $K = \sqrt{(d - k)h}$ and reach $\tau$ exceeds the divergence between flat and curved smoothing of the
-$k$-sphere ($\tau = R$) by the factor
+    statement=r"""A bound of the form $\frac{K}{\tau\,t}$ with $K = \sqrt{(d - k)h}$ and reach $\tau$ exceeds the divergence between flat
+and curved smoothing of the $k$-sphere ($\tau = R$) by the factor
 
 $$\frac{8R\sqrt{d - k}}{k^2 h^{3/2}}\,\big(1 + O((t + h)/R^2)\big),$$
 
 which grows without limit as $h/R^2 \to 0$. The bound grows with the number of dimensions across; the divergence does not depend on it.""",
     source=f"{FARGHLY}; comparison derived here",
-    regime=r"""$k$-sphere with the uniform law, exact; $d \ge k + 1$; $t$ and $h$ of the same order, $\ll R^2$. Of the bound only this form is used: with its constants and conditions unknown, this
-does not say that the theorem is loose for every manifold.""",
+    regime=r"""$k$-sphere with the uniform law, exact; $d \ge k + 1$; $t$ and $h$ of the same order, $\ll R^2$. Of the bound only this
+form is used: with its constants and conditions unknown, this does not say that the theorem is loose for every manifold.""",
     uses=("interpolation.curvature_divergence", "interpolation.curved_kernel"),
     chapter=CHAPTER,
     verdict="holds in regime",
@@ -357,7 +362,9 @@ does not say that the theorem is loose for every manifold.""",
     },
 )
 def bound_over_divergence(predict: Any = curved_kernels.reported_bound, *, generator: torch.Generator) -> Numbers:
-    """Its quotient by the exact divergence against the factor; remainder 13 (t + h)/R^2, the largest coefficient of the next order for k up to 5."""
+    """Its quotient by the exact divergence against the factor; remainder 13 (t + h)/R^2, the largest coefficient of the next order for k
+    up to 5.
+    """
     worst, numbers = 0.0, {}
     for k, radius, (t, h), codimension in itertools.product((1, 2, 5), (1.0, 2.0), ((1e-3, 1e-3), (4e-4, 4e-3)), (1, 10)):
         exact = _divergence(k, radius, t * radius**2, h * radius**2, 1.0)
@@ -373,13 +380,14 @@ def bound_over_divergence(predict: Any = curved_kernels.reported_bound, *, gener
 claim(
     "interpolation.manifold_bound",
     title="Smoothing adapted to a manifold and flat smoothing stay close: the theorem",
-    statement=r"""Reported: for data on a closed manifold of dimension $d_*$ with density bounded below and reach at least $\tau$, and kernels of diameter below a fixed part of
-the reach, the Rényi divergence between the LED-KDEs with a kernel and with its manifold-adapted version is bounded with high probability; the bound is of the form $K/(\tau\epsilon)$ where $N \ll \epsilon^{-d_*}$.""",
+    statement=r"""Reported: for data on a closed manifold of dimension $d_*$ with density bounded below and reach at least $\tau$, and
+kernels of diameter below a fixed part of the reach, the Rényi divergence between the LED-KDEs with a kernel and with its manifold-adapted
+version is bounded with high probability; the bound is of the form $K/(\tau\epsilon)$ where $N \ll \epsilon^{-d_*}$.""",
     source=FARGHLY,
     regime="As stated there. Only spheres with the exact uniform law are computed here.",
     chapter=CHAPTER,
     verdict="open",
-    missing="the displayed formulas of the theorem, with their constants, and the divergence for data sets of finite size on a manifold that is no sphere",
+    missing="the displayed formulas of the theorem, with their constants; the divergence for finite data on a manifold that is no sphere",
 )
 
 
@@ -388,14 +396,15 @@ the reach, the Rényi divergence between the LED-KDEs with a kernel and with its
 claim(
     "interpolation.curved_kernel",
     title="A kernel that turns moves nothing across",
-    statement=r"""Average over random rotations $Q$ about the origin: $\;\tilde s_t(x) = \mathbb E\,Q^\top s_t(Qx) = \nabla\,\mathbb E\log p_t(Qx)$. For every law, also that of
-finite data, and every law of $Q$, the mean of $\mathbb E\log p_t(Qx)$ over each sphere $|x| = r$ is that of $\log p_t$, and so is the mean of the radial score. The uniform law on a sphere about the
-origin is not changed at all: no shift, divergence 0.
+    statement=r"""Average over random rotations $Q$ about the origin:
+$\;\tilde s_t(x) = \mathbb E\,Q^\top s_t(Qx) = \nabla\,\mathbb E\log p_t(Qx)$. For every law, also that of finite data, and every law of
+$Q$, the mean of $\mathbb E\log p_t(Qx)$ over each sphere $|x| = r$ is that of $\log p_t$, and so is the mean of the radial score. The
+uniform law on a sphere about the origin is not changed at all: no shift, divergence 0.
 
-The points turned but the scores not turned back, $\mathbb E\,s_t(Qx)$, is something else: for the uniform law on the circle and an angle of variance $h/R^2$ it is
-$e^{-h/2R^2}s_t(x)$.""",
+The points turned but the scores not turned back, $\mathbb E\,s_t(Qx)$, is something else: for the uniform law on the circle and an angle
+of variance $h/R^2$ it is $e^{-h/2R^2}s_t(x)$.""",
     source="idea of kernels adapted to the manifold: Farghly and co-authors; derived here",
-    regime=r"Rotations about the center of the sphere, which therefore has to be known. On a general manifold such a kernel needs the manifold.",
+    regime=r"Rotations about the center of the sphere, which has to be known. On a general manifold such a kernel needs the manifold.",
     uses=("heat.tweedie",),
     chapter=CHAPTER,
     verdict="holds",
@@ -431,7 +440,9 @@ TURNED = {
 
 @check("interpolation.curved_kernel", by="property", mutants=TURNED)
 def gradient_of_the_turned_logarithm(predict: Any = curved_kernels.turned_score, *, generator: torch.Generator) -> Numbers:
-    """Data in d = 2, 3, 6, random rotations and weights: the gradient of the mean of the log-density, each a plain sum, by a complex step."""
+    """Data in d = 2, 3, 6, random rotations and weights: the gradient of the mean of the log-density, each a plain sum, by a complex
+    step.
+    """
     rng, worst = numpy_generator(generator), 0.0
     for d, n, t in ((2, 4, 0.3), (3, 6, 0.1), (6, 5, 1.0)):
         data, x = rng.standard_normal((n, d)), rng.standard_normal((5, d))
@@ -450,6 +461,7 @@ def gradient_of_the_turned_logarithm(predict: Any = curved_kernels.turned_score,
 @check(
     "interpolation.curved_kernel",
     by="property",
+    lane="full",
     mutants={
         "flat kernel": instead(
             lambda law, x, t, rotations, weights: barycenters.drawn_score(law, x, t, *sums.gaussian_nodes(2, 0.05, 31, reach=6.0))
@@ -459,8 +471,8 @@ def gradient_of_the_turned_logarithm(predict: Any = curved_kernels.turned_score,
     },
 )
 def means_over_circles(predict: Any = curved_kernels.turned_score, *, generator: torch.Generator) -> Numbers:
-    """Seven data near the unit circle, t = 0.1, and a turning kernel of variance 0.05: the mean of the radial component over 480 angles, for six radii,
-    against that of the raw score from its definition. The mean over a grid of angles is exact to 1e-12 for such t.
+    """Seven data near the unit circle, t = 0.1, and a turning kernel of variance 0.05: the mean of the radial component over 480 angles,
+    for six radii, against that of the raw score from its definition. The mean over a grid of angles is exact to 1e-12 for such t.
     """
     rng, worst = numpy_generator(generator), 0.0
     angle = rng.uniform(0, 2 * math.pi, 7)
@@ -513,9 +525,11 @@ def uniform_laws_are_not_changed(predict: Any = curved_kernels.turned_score, *, 
     },
 )
 def angles_of_the_circle_kernel(predict: Any = curved_kernels.circle_kernel, *, generator: torch.Generator) -> Numbers:
-    """The mean rotation is `e^{-h/2R^2}` times the identity, the characteristic function of a normal angle; that of the double angle, to the fourth power.
+    """The mean rotation is `e^{-h/2R^2}` times the identity, the characteristic function of a normal angle; that of the double angle, to
+    the fourth power.
 
-    So the scores of a uniform law, turned and not turned back, shrink by that factor. The grid is exact to the 1e-10 that lies beyond its ends.
+    So the scores of a uniform law, turned and not turned back, shrink by that factor. The grid is exact to the 1e-10 that lies beyond its
+    ends.
     """
     worst = 0.0
     for h, radius in ((0.01, 1.0), (0.3, 1.0), (0.5, 2.5)):

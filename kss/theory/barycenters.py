@@ -4,8 +4,8 @@ Averages over M displacements `xi_1 .. xi_M` (draws of a kernel, kept fixed) wit
 
     s~_t(x) = sum_m w_m s_t(x + xi_m) = (sum_m w_m m_t(x + xi_m) - x - sum_m w_m xi_m)/t.
 
-On data in a flat subspace every such average splits (`split_score`), whatever the displacements. As `t -> 0` the denoiser becomes the nearest data
-point, and with equal weights and `c = mean xi`
+On data in a flat subspace every such average splits (`split_score`), whatever the displacements. As `t -> 0` the denoiser becomes the
+nearest data point, and with equal weights and `c = mean xi`
 
     t s~_t(x) -> F(x) - x,     F(x) = (1/M) sum_m x_nn(x + xi_m) - c,
 
@@ -13,8 +13,8 @@ which is constant on the cells of M overlaid, displaced Voronoi diagrams. `F(x) 
 
     U(x) = (1/2M) sum_m dist^2(x + xi_m, data):
 
-a minimum of paraboloids with the same Hessian. The flow `dx/d(log t) = (x - F(x))/2` runs straight to `F`, cell by cell, and ends where `F(x) = x`:
-at the barycenter of an M-tuple of data (less c), in the interior of a cell.
+a minimum of paraboloids with the same Hessian. The flow `dx/d(log t) = (x - F(x))/2` runs straight to `F`, cell by cell, and ends where
+`F(x) = x`: at the barycenter of an M-tuple of data (less c), in the interior of a cell.
 (Smoothing the closed-form score with a few draws, and its barycenters: Scarvelis, Borde and Solomon, arXiv 2310.12395.)
 """
 

@@ -1,7 +1,8 @@
 r"""Smoothing near a sphere: how far a flat kernel moves the density, and a kernel that follows the sphere instead.
 
-For the uniform law on the k-sphere of radius R, `p_t` has its ridge at `R - k t/2R` and, to leading order, the width `sqrt t`. A Gaussian kernel of
-variance h moves the ridge by `-k h/2R` and keeps the width, so the smoothed density q (the LED-KDE) and `p_t` are two nearly Gaussian profiles, displaced:
+For the uniform law on the k-sphere of radius R, `p_t` has its ridge at `R - k t/2R` and, to leading order, the width `sqrt t`. A Gaussian
+kernel of variance h moves the ridge by `-k h/2R` and keeps the width, so the smoothed density q (the LED-KDE) and `p_t` are two nearly
+Gaussian profiles, displaced:
 
     D_q(p_t || q_t) = q k^2 h^2/(8 R^2 t)      Renyi divergence of order q; q = 1 is Kullback-Leibler.
 
@@ -9,8 +10,8 @@ A kernel of rotations Q about the center averages `log p_t(Q x)`; its gradient t
 
     s~_t(x) = E[Q^T s_t(Q x)].
 
-It moves nothing across the spheres `|x| = r`. (Kernels adapted to a manifold, and the bound in terms of K/(reach x t): Farghly et al., as reported;
-the formulas here are derived here.)
+It moves nothing across the spheres `|x| = r`. (Kernels adapted to a manifold, and the bound in terms of K/(reach x t): Farghly et al., as
+reported; the formulas here are derived here.)
 """
 
 import math
@@ -47,13 +48,15 @@ def curvature_divergence(k: Any, radius: Any, t: Any, h: Any, order: Any = 1) ->
 
 
 def curvature_divergence_correction(k: Any, radius: Any, t: Any, h: Any, order: Any = 1) -> Any:
-    """`[(10 - 9k/2) t + (3 + k/2 - k q) h]/R^2`: the next order of `curvature_divergence`, relative to it, for t and h of the same order."""
+    """`[(10 - 9k/2) t + (3 + k/2 - k q) h]/R^2`: the next order of `curvature_divergence`, relative to it, for t and h of the same
+    order.
+    """
     return ((20 - 9 * k) * t + (6 + k - 2 * k * order) * h) / (2 * radius**2)
 
 
-def reported_bound(codimension: float, reach: float, t: float, h: float) -> float:
+def reported_bound(codimension: int, reach: float, t: float, h: float) -> float:
     """`K/(reach t)` with `K = sqrt((d - k) h)`: the order of Farghly's bound as it is reported to us; constants and conditions unknown."""
-    return math.sqrt(as_positive("codimension", codimension) * as_positive("h", h)) / (as_positive("reach", reach) * as_positive("t", t))
+    return math.sqrt(as_count("codimension", codimension) * as_positive("h", h)) / (as_positive("reach", reach) * as_positive("t", t))
 
 
 def turned_score(base: Score, x: ArrayLike, t: float, rotations: ArrayLike, weights: ArrayLike | None = None) -> Float[Tensor, "n d"]:

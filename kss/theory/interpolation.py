@@ -32,7 +32,8 @@ SOLVED = 200
 def box_denoiser(x: ArrayLike, w: ArrayLike, t: ArrayLike = 0.0, a: float = 1.0) -> Float[Tensor, "*batch"]:
     r"""The mean of `a tanh(a u/t)` over `[x - w, x + w]`; for t = 0 its limit `a clip(x/w, -1, 1)`, for w = 0 no mean.
 
-    `(t/2w) log[cosh(a (x + w)/t)/cosh(a (x - w)/t)]`, within `t log 2/(2w)` of the limit. Lengths `x`, `w >= 0`, variance `t >= 0`; broadcast.
+    `(t/2w) log[cosh(a (x + w)/t)/cosh(a (x - w)/t)]`, within `t log 2/(2w)` of the limit. Lengths `x`, `w >= 0`, variance `t >= 0`;
+    broadcast.
 
     >>> box_denoiser([0.5, 2.0], w=1.0), box_denoiser([0.5, 2.0], w=1.0, t=0.2)
     (tensor([0.5000, 1.0000], dtype=torch.float64), tensor([0.4993, 1.0000], dtype=torch.float64))
@@ -134,12 +135,13 @@ def closing_window_flow(x: ArrayLike, t: float, s: float, kappa: float, a: float
 
 
 def atom_mass(t: ArrayLike, kappa: float, a: float = 1.0) -> Float[Tensor, "*batch"]:
-    """The probability with which the flow of `closing_window_flow` (beta = 1/2), started from the noisy law of the two points at t, ends at +a.
+    """The probability with which the flow of `closing_window_flow` (beta = 1/2), started from the noisy law of the two points at t, ends
+    at +a.
 
     `P(X_t > w_t)` with `X_t ~ (N(-a, t) + N(a, t))/2`; the other half of the copies end at -a.
     """
-    noise, root, width = _start(t, kappa, a)
-    return (torch.special.ndtr((a - width) / root) + torch.special.ndtr(-(a + width) / root)) / 2
+    root = _start(t, kappa, a)
+    return (torch.special.ndtr(torch.as_tensor(float(kappa), dtype=torch.float64)) + torch.special.ndtr(kappa - 2 * a / root)) / 2
 
 
 def filled_log_density(x: ArrayLike, t: ArrayLike, kappa: float, a: float = 1.0) -> Float[Tensor, "*batch"]:
@@ -148,10 +150,10 @@ def filled_log_density(x: ArrayLike, t: ArrayLike, kappa: float, a: float = 1.0)
     Its integral is `1 - 2 atom_mass(t, kappa, a)`.
     """
     place = as_tensor("x", x).double()
-    noise, root, width = _start(t, kappa, a)
-    at = width * place / a
-    pieces = torch.stack([-((at - center) ** 2) / (2 * noise) for center in (-a, a)])
-    value = torch.logsumexp(pieces, 0) - math.log(2.0) - 0.5 * math.log(2 * math.pi) - root.log() + torch.log(width / a)
+    root = _start(t, kappa, a)
+    # (w x/a -+ a)/sqrt t, without the subtraction of a from w = a - kappa sqrt t.
+    pieces = torch.stack([-(((place - center) / root - kappa * place / a) ** 2) / 2 for center in (-a, a)])
+    value = torch.logsumexp(pieces, 0) - math.log(2.0) - 0.5 * math.log(2 * math.pi) - root.log() + torch.log1p(-kappa * root / a)
     return torch.where(place.abs() < a, value, -torch.inf)
 
 
@@ -187,7 +189,7 @@ def rest_point(h: ArrayLike, a: float = 1.0) -> Float[Tensor, "*batch"]:
         above = torch.erf(scale * middle) > middle
         low, high = torch.where(above, middle, low), torch.where(above, high, middle)
     found = torch.where(variance < critical_bandwidth(a), low, 0.0)
-    return a * torch.where(variance > 0, found, 1.0)
+    return a * torch.where((variance > 0) & (torch.erf(scale) < 1), found, 1.0)
 
 
 def growth_rate(x: ArrayLike, h: ArrayLike, a: float = 1.0) -> Float[Tensor, "*batch"]:
@@ -211,8 +213,8 @@ def branch_square(h: Any, a: Any = 1.0) -> Any:
 def merging_bandwidth(t: ArrayLike, a: float = 1.0) -> Float[Tensor, "*batch"]:
     """The variance h of a Gaussian window at which the two modes of the LED-KDE of the points `-a`, `a` merge, at the noise variance t.
 
-    It solves `E sech^2(a sqrt(h) Z/t) = t/a^2`. It falls from `2 a^2/pi` at t = 0 (given for t = 0) to 0 at `t = a^2`, where the two blurred points merge by
-    themselves; 0 beyond.
+    It solves `E sech^2(a sqrt(h) Z/t) = t/a^2`. It falls from `2 a^2/pi` at t = 0 (given for t = 0) to 0 at `t = a^2`, where the two
+    blurred points merge by themselves; 0 beyond.
 
     >>> merging_bandwidth([0.0, 0.5, 0.9, 1.0])
     tensor([0.6366, 0.4470, 0.0994, 0.0000], dtype=torch.float64)
@@ -226,20 +228,21 @@ def merging_bandwidth(t: ArrayLike, a: float = 1.0) -> Float[Tensor, "*batch"]:
     low, high = torch.zeros_like(u), torch.full_like(u, critical_bandwidth())
     for _ in range(64):
         middle = (low + high) / 2
-        above = _mean_square_sech(middle.sqrt() / u) > u
+        c = middle.sqrt() / u
+        above = _mean_square_sech(c) > c.clamp(min=1.0) * u
         low, high = torch.where(above, middle, low), torch.where(above, high, middle)
-    found = torch.where(two, (low + high) / 2, torch.where(scaled > 0, 0.0, critical_bandwidth()))
+    found = torch.where(two, (low + high) / 2, critical_bandwidth() * (scaled == 0).double())
     return a**2 * found
 
 
 def _mean_square_sech(c: Tensor) -> Tensor:
-    """`E sech^2(c Z)`: trapezoidal sums, in Z where c < 1 and in c Z elsewhere; both are exact to rounding."""
+    """`max(c, 1) E sech^2(c Z)`: trapezoidal sums, in Z where c < 1 and in c Z elsewhere; both are exact to rounding."""
     z = torch.linspace(-9, 9, 361, dtype=torch.float64)
     v = torch.linspace(-20, 20, 801, dtype=torch.float64)
     c = c.unsqueeze(-1)
     wide, narrow = c.clamp(min=1.0), c.clamp(max=1.0)
     by_z = (torch.exp(-(z**2) / 2) / torch.cosh(narrow * z) ** 2).sum(-1) * 0.05
-    by_v = (torch.exp(-((v / wide) ** 2) / 2) / torch.cosh(v) ** 2 / wide).sum(-1) * 0.05
+    by_v = (torch.exp(-((v / wide) ** 2) / 2) / torch.cosh(v) ** 2).sum(-1) * 0.05
     return torch.where(c.squeeze(-1) < 1, by_z, by_v) / math.sqrt(2 * math.pi)
 
 
@@ -259,16 +262,15 @@ def _closing_width(t: float, kappa: float, a: float, beta: float) -> float:
     return width
 
 
-def _start(t: ArrayLike, kappa: float, a: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Noise variance, its root and the half-width of the window."""
+def _start(t: ArrayLike, kappa: float, a: float) -> Tensor:
+    """The root of the noise variance, if the window is open."""
     noise, a, rate = as_tensor("t", t).double(), as_positive("a", a), float(as_tensor("kappa", kappa))
     if bool((noise <= 0).any()):
         raise reject("t", t, "a noise variance t > 0")
     root = noise.sqrt()
-    width = a - rate * root
-    if rate < 0 or bool((width <= 0).any()):
+    if rate < 0 or bool((rate * root >= a).any()):
         raise reject("kappa", kappa, "a number >= 0 with kappa sqrt(t) < a")
-    return noise, root, width
+    return root
 
 
 def _variance(h: ArrayLike) -> Tensor:

@@ -70,10 +70,6 @@ def test_values_and_shapes():
         ),
         (lambda: curved_kernels.turned_score(Circle(), [[0.0, 1.0]], 0.1, np.eye(2)[None], [1.0, 1.0]), r"^weights = .*expected 1 numbers"),
         (lambda: curved_kernels.turned_score(Circle(), [[0.0, 1.0]], 0.0, np.eye(2)[None]), r"^t = 0\.0: expected"),
-        (
-            lambda: curved_kernels.turned_log_density(Circle().score, [[0.0, 1.0]], 0.1, np.eye(2)[None]),
-            r"^law = .*expected a Distribution",
-        ),
         (lambda: curved_kernels.circle_kernel(0.0), r"^h = 0\.0: expected"),
         (lambda: curved_kernels.circle_kernel(1.0, radius=-1.0), r"^radius = -1\.0: expected"),
         (lambda: curved_kernels.reported_bound(0, 1.0, 0.1, 0.1), r"^codimension = 0: expected"),
