@@ -1,4 +1,4 @@
-"""Chapter "Interpolation and geometry", third part: spheres, flat kernels and kernels that turn."""
+"""Chapter "Interpolation and geometry", last part: spheres, flat kernels and kernels that turn."""
 
 import itertools
 import math
@@ -17,7 +17,7 @@ from kss.testing.compare import agree, require
 from kss.testing.properties import numpy_generator
 from kss.theory import barycenters, curved_kernels, mollification
 
-FARGHLY = "Farghly and co-authors (theorem 3.6, as reported; its displayed formulas were not available to us)"
+FARGHLY = "Farghly and co-authors, arXiv 2510.02305, theorem 3.6, as reported; its displayed formulas were not available to us"
 
 
 # --- Shift ----------------------------------------------------------------------------------------------------------------------
@@ -165,8 +165,8 @@ def _divergence(k: int, radius: float, t: float, h: float, order: float) -> floa
         return -((r - radius) ** 2) / (2 * t) + np.log(special.ive(index, z)) - index * np.log(z)
 
     reach = 9 * math.sqrt(t) + k * h / radius
-    r = np.linspace(max(radius - reach, 1e-3 * radius), radius + reach, 601)
-    step = math.sqrt(h) / 24
+    r = np.linspace(max(radius - reach, 1e-3 * radius), radius + reach, 401)
+    step = math.sqrt(h) / 16
     smoothed = []
     for away in r:
         rho = np.arange(max(step, away - 9 * math.sqrt(h)), away + 9 * math.sqrt(h), step)
