@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -179,6 +180,71 @@ def closing_box_against_the_equation(predict: Any = interpolation.closing_window
             worst, agree(f"end points, a = {a}, kappa = {kappa}", predict(starts, t, 0.0, kappa, a), expected, 1.01 * left + 2e-9 * a)
         )
     return {"worst error/allowance": worst}
+
+
+claim(
+    "interpolation.exact_paths",
+    title="The paths of the exact score stay close to those of its limit",
+    statement=r"""Start the flow of the exact two-point score, averaged over the box of half-width $w_t = a - \kappa\sqrt t$, and that of
+its limit at the same place at $t$. At $s < t$ they are at most
+
+$$\frac{\log 2}{4}\,w_s\int_s^t\frac{du}{w_u^2} \;\le\; \frac{a\,(t - s)\log 2}{4\,w_t^2}$$
+
+apart. From the worst start they come within a factor of two of the first of these.""",
+    source="derived here",
+    regime=r"""$0 < s < t$, $0 \le \kappa\sqrt t < a$, every start. "A factor of two" is computed for $at/w_t^2$ up to 2, $s/t$ from
+$10^{-3}$ to $\frac12$.""",
+    uses=("interpolation.box_average", "interpolation.flow_map"),
+    chapter=CHAPTER,
+    verdict="holds in regime",
+)
+
+
+@cache
+def _paths_apart() -> dict[tuple[float, float, float, float], float]:
+    """The largest distance over starts near the rim, for `(t, s, kappa, a)`: both equations with tolerances 1e-12."""
+
+    def log_cosh(z: Any) -> Any:
+        return np.abs(z) + np.log1p(np.exp(-2 * np.abs(z)))
+
+    found = {}
+    for a, kappa, t in ((1.0, 0.3, 0.01), (1.0, 0.3, 1.0), (2.0, 1.0, 0.2), (1.0, 0.0, 0.05), (0.5, 0.8, 0.1)):
+        width = a - kappa * math.sqrt(t)
+
+        def window(u: float, a: float = a, kappa: float = kappa) -> float:
+            return a - kappa * math.sqrt(u)
+
+        def exact(x: Any, u: float, a: float = a, window: Any = window) -> Any:
+            w = window(u)
+            return u / (2 * w) * (log_cosh(a * (x + w) / u) - log_cosh(a * (x - w) / u))
+
+        def limit(x: Any, u: float, a: float = a, window: Any = window) -> Any:
+            return _share_of_the_window(x, window(u), a)
+
+        for s in (0.5 * t, 1e-3 * t):
+            starts = np.append(width + np.array([-0.6, -0.25, 0.0, 0.25]) * t / a, 0.5 * width)
+            found[t, s, kappa, a] = max(abs(follow(exact, x, t, s) - follow(limit, x, t, s)) for x in starts)
+    return found
+
+
+@check(
+    "interpolation.exact_paths",
+    by="quadrature",
+    lane="full",
+    mutants={
+        "half": returns(lambda bound, *_: bound / 2),
+        "twice": returns(lambda bound, *_: 2 * bound),
+        "log 2 forgotten": returns(lambda bound, *_: bound / math.log(2)),
+        "root of t": instead(lambda t, s, kappa, a: interpolation.limit_path_error(math.sqrt(t), math.sqrt(s), kappa * t**0.25 / 1.001, a)),
+        "a = 1": instead(lambda t, s, kappa, a: interpolation.limit_path_error(t, s, min(kappa, 0.99 / math.sqrt(t)))),
+        "fixed box": instead(lambda t, s, kappa, a: math.log(2) / 4 * (t - s) / a),
+    },
+)
+def paths_of_both_scores(predict: Any = interpolation.limit_path_error, *, generator: torch.Generator) -> Numbers:
+    """The largest distance over five starts is at most the bound, and at least half of it."""
+    shares = {key: apart / float(predict(*key)) for key, apart in _paths_apart().items()}
+    require(all(0.5 <= share <= 1 for share in shares.values()), f"distance/bound for (t, s, kappa, a): {shares}")
+    return {"distance/bound, least": min(shares.values()), "most": max(shares.values())}
 
 
 claim(

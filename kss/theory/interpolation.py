@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
+from scipy import special
 from torch import Tensor
 
 from kss._validation import ArrayLike, as_positive, as_tensor, reject
@@ -132,6 +133,25 @@ def closing_window_flow(x: ArrayLike, t: float, s: float, kappa: float, a: float
         outside = torch.where(caught, rim * (end_width / torch.where(caught, rim, a)) ** power, outside)
     within = (away <= start_width) if not tuned else (away <= start_width * (1 + 4 * torch.finfo(torch.float64).eps))
     return torch.sign(place) * torch.where(within, inside, outside)
+
+
+def limit_path_error(t: float, s: float, kappa: float, a: float = 1.0) -> float:
+    """`(log 2/4) w_s int_s^t du/w_u^2`, `w_u = a - kappa sqrt u`: by how much paths of the exact score may differ from
+    `closing_window_flow`.
+
+    Both start at the same place at t, and end at s; beta = 1/2. At most `a (t - s) log 2/(4 w_t^2)`.
+
+    >>> round(limit_path_error(0.01, 0.0, 0.3), 6)
+    0.001805
+    """
+    t, s = _times(t, s)
+    a = as_positive("a", a)
+    _closing_width(t, kappa, a, 0.5)
+    node, weight = special.roots_legendre(100)
+    low, high = math.sqrt(s), math.sqrt(t)
+    root = low + (high - low) * (1 + node) / 2  # of u
+    integral = float(weight @ (2 * root / (a - kappa * root) ** 2)) * (high - low) / 2
+    return math.log(2) / 4 * (a - kappa * low) * integral
 
 
 def atom_mass(t: ArrayLike, kappa: float, a: float = 1.0) -> Float[Tensor, "*batch"]:

@@ -67,6 +67,17 @@ def test_the_output_law_is_a_law():
     assert float(interpolation.atom_mass(1e-300, 1.0)) == pytest.approx(0.5 * 0.8413447460685429, rel=1e-12)
 
 
+def test_the_error_of_limit_paths_by_hand():
+    # For a fixed box, kappa = 0: (log 2/4)(t - s)/a.
+    assert interpolation.limit_path_error(0.3, 0.1, 0.0, 2.0) == pytest.approx(math.log(2) / 4 * 0.2 / 2, rel=1e-13)
+    # The antiderivative of 2v/(a - kappa v)^2 is (2/kappa^2)(a/w + log w).
+    t, kappa, a = 0.81, 0.5, 1.0
+    w = a - kappa * 0.9
+    integral = 2 / kappa**2 * ((a / w + math.log(w)) - (1 + 0.0))
+    assert interpolation.limit_path_error(t, 0.0, kappa, a) == pytest.approx(math.log(2) / 4 * integral, rel=1e-12)
+    assert interpolation.limit_path_error(0.3, 0.3, 0.1) == 0.0
+
+
 def test_rest_points_at_the_ends_and_at_the_fork():
     critical = interpolation.critical_bandwidth(3.0)
     assert interpolation.rest_point([0.0, critical, 2 * critical, 1e300], 3.0).tolist() == [3.0, 0.0, 0.0, 0.0]
@@ -98,6 +109,7 @@ def test_merging_at_the_ends():
         ),
         (lambda: interpolation.closing_window_flow(0.1, 1.0, 0.0, -0.5), r"^kappa = -0\.5: expected"),
         (lambda: interpolation.closing_window_flow(0.1, 1.0, 0.0, 0.5, beta=0.0), r"^beta = 0\.0: expected"),
+        (lambda: interpolation.limit_path_error(1.0, 0.0, 1.0), r"^kappa = 1\.0: expected"),
         (lambda: interpolation.atom_mass(-1.0, 0.5), r"^t = -1\.0: expected"),
         (lambda: interpolation.filled_log_density(0.0, 1.0, 2.0), r"^kappa = 2\.0: expected"),
         (lambda: interpolation.rest_point(-0.1), r"^h = -0\.1: expected a variance >= 0"),
