@@ -155,15 +155,15 @@ they differ by at most $\log 2/(2 w_t)$, where the score itself is of order $1/t
     lane="full",
     mutants={
         "no atoms": instead(lambda x, t, s, kappa, a: np.asarray(x) * (a - kappa * math.sqrt(s)) / (a - kappa * math.sqrt(t))),
-        "kappa t": instead(lambda x, t, s, kappa, a: interpolation.closing_window_flow(x, t, s, kappa, a, beta=1.0)),
+        "kappa t": instead(lambda x, t, s, kappa, a: interpolation.opening_window_flow(x, t, s, kappa, a, beta=1.0)),
         "contracts": instead(lambda x, t, s, kappa, a: np.asarray(x) * (1 - kappa * math.sqrt(t) / a)),
         "a = 1": instead(
-            lambda x, t, s, kappa, a: a * interpolation.closing_window_flow(np.asarray(x) / a, t, s, min(kappa, 0.9 / math.sqrt(t)))
+            lambda x, t, s, kappa, a: a * interpolation.opening_window_flow(np.asarray(x) / a, t, s, min(kappa, 0.9 / math.sqrt(t)))
         ),
         "off by 1e-8": returns(lambda moved, *_: moved * (1 + 1e-8)),
     },
 )
-def closing_box_against_the_equation(predict: Any = interpolation.closing_window_flow, *, generator: torch.Generator) -> Numbers:
+def opening_box_against_the_equation(predict: Any = interpolation.opening_window_flow, *, generator: torch.Generator) -> Numbers:
     """The differential equation, solved with tolerances 1e-12; errors grow by sqrt(t/s) outside at most, and only relative to |x - a|."""
     worst, rng = 0.0, numpy_generator(generator)
     for a, kappa, t in ((1.0, 0.5, 0.6), (2.0, 1.5, 1.0), (0.5, 0.2, 4.0), (1.0, 0.0, 1.0)):
@@ -458,7 +458,7 @@ which rim and exponent match.""",
     by="quadrature",
     lane="full",
     mutants={
-        "always 1/2": instead(lambda x, t, s, kappa, a, beta: interpolation.closing_window_flow(x, t, s, kappa * t ** (beta - 0.5), a)),
+        "always 1/2": instead(lambda x, t, s, kappa, a, beta: interpolation.opening_window_flow(x, t, s, kappa * t ** (beta - 0.5), a)),
         "1/beta": instead(lambda x, t, s, kappa, a, beta: np.asarray(x) * ((a - kappa * s**beta) / (a - kappa * t**beta)) ** (1 / beta)),
         "never leaves": instead(
             lambda x, t, s, kappa, a, beta: np.asarray(x) * ((a - kappa * s**beta) / (a - kappa * t**beta)) ** (0.5 / beta)
@@ -466,7 +466,7 @@ which rim and exponent match.""",
         "off by 1e-7": returns(lambda moved, *_: moved * (1 + 1e-7)),
     },
 )
-def other_powers_against_the_equation(predict: Any = interpolation.closing_window_flow, *, generator: torch.Generator) -> Numbers:
+def other_powers_against_the_equation(predict: Any = interpolation.opening_window_flow, *, generator: torch.Generator) -> Numbers:
     """The equation with tolerances 1e-12, for starts that stay, leave and are caught; a crossing of the rim costs 1e-9 at the most."""
     worst, fates = 0.0, {"leave": 0, "caught": 0}
     for a, beta, t in itertools.product((0.6, 1.5), (0.2, 0.35, 0.8, 1.5), (0.5, 2.0)):
@@ -492,12 +492,12 @@ def other_powers_against_the_equation(predict: Any = interpolation.closing_windo
     "interpolation.window_rate",
     by="quadrature",
     mutants={
-        "always 1/2": instead(lambda x, t, s, kappa, a, beta: interpolation.closing_window_flow(x, t, s, kappa * t ** (beta - 0.5), a)),
+        "always 1/2": instead(lambda x, t, s, kappa, a, beta: interpolation.opening_window_flow(x, t, s, kappa * t ** (beta - 0.5), a)),
         "half the power": instead(lambda x, t, s, kappa, a, beta: np.asarray(x) * (a / (a - kappa * t**beta)) ** (0.25 / beta)),
         "off by 1e-7": returns(lambda moved, *_: moved * (1 + 1e-7)),
     },
 )
-def integral_of_the_rate(predict: Any = interpolation.closing_window_flow, *, generator: torch.Generator) -> Numbers:
+def integral_of_the_rate(predict: Any = interpolation.opening_window_flow, *, generator: torch.Generator) -> Numbers:
     """`exp((1/2) int (a/w_u - 1) du/u)` by quadrature, for paths that stay inside; the ends of 9 starts are 9 points, none at the data."""
     worst = 0.0
     for a, beta, t in itertools.product((0.6, 1.5), (0.2, 0.5, 0.8, 1.5), (0.5, 2.0)):

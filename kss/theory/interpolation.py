@@ -96,7 +96,7 @@ def fixed_window_flow(x: ArrayLike, t: float, s: float, w: float, a: float = 1.0
     return torch.sign(place) * torch.where(away > 0, moved, 0.0)
 
 
-def closing_window_flow(x: ArrayLike, t: float, s: float, kappa: float, a: float = 1.0, beta: float = 0.5) -> Float[Tensor, "*batch"]:
+def opening_window_flow(x: ArrayLike, t: float, s: float, kappa: float, a: float = 1.0, beta: float = 0.5) -> Float[Tensor, "*batch"]:
     r"""The same for a box that opens to the half-distance as t falls: half-width `w_t = a - kappa t^beta`, `kappa >= 0`, `beta > 0`.
 
     Inside the box `x ~ w_t^{1/(2 beta)}`, outside `|x| - a ~ sqrt t`. For `beta = 1/2` the rim is a path of the flow, and
@@ -106,13 +106,13 @@ def closing_window_flow(x: ArrayLike, t: float, s: float, kappa: float, a: float
     For `beta < 1/2` some paths that start inside leave, and end at +-a; for `beta > 1/2` all that start with `|x| < a` end inside.
     `ValueError` unless `w_t > 0`.
 
-    >>> closing_window_flow([0.2, 0.4, 0.9], t=0.25, s=0.0, kappa=1.0)
+    >>> opening_window_flow([0.2, 0.4, 0.9], t=0.25, s=0.0, kappa=1.0)
     tensor([0.4000, 0.8000, 1.0000], dtype=torch.float64)
     """
     place = as_tensor("x", x).double()
     t, s = _times(t, s)
     a, beta = as_positive("a", a), as_positive("beta", beta)
-    start_width, end_width = _closing_width(t, kappa, a, beta), _closing_width(s, kappa, a, beta)
+    start_width, end_width = _opening_width(t, kappa, a, beta), _opening_width(s, kappa, a, beta)
     away, power, tuned = place.abs(), 1 / (2 * beta), beta == 0.5
     # From inside: x_s = c (w_s/a)^power, as long as it is at most w_s.
     c = away * (a / start_width) ** power
@@ -137,7 +137,7 @@ def closing_window_flow(x: ArrayLike, t: float, s: float, kappa: float, a: float
 
 def limit_path_error(t: float, s: float, kappa: float, a: float = 1.0) -> float:
     """`(log 2/4) w_s int_s^t du/w_u^2`, `w_u = a - kappa sqrt u`: by how much paths of the exact score may differ from
-    `closing_window_flow`.
+    `opening_window_flow`.
 
     Both start at the same place at t, and end at s; beta = 1/2. At most `a (t - s) log 2/(4 w_t^2)`.
 
@@ -146,7 +146,7 @@ def limit_path_error(t: float, s: float, kappa: float, a: float = 1.0) -> float:
     """
     t, s = _times(t, s)
     a = as_positive("a", a)
-    _closing_width(t, kappa, a, 0.5)
+    _opening_width(t, kappa, a, 0.5)
     node, weight = special.roots_legendre(100)
     low, high = math.sqrt(s), math.sqrt(t)
     root = low + (high - low) * (1 + node) / 2  # of u
@@ -155,7 +155,7 @@ def limit_path_error(t: float, s: float, kappa: float, a: float = 1.0) -> float:
 
 
 def atom_mass(t: ArrayLike, kappa: float, a: float = 1.0) -> Float[Tensor, "*batch"]:
-    """The probability with which the flow of `closing_window_flow` (beta = 1/2), started from the noisy law of the two points at t, ends
+    """The probability with which the flow of `opening_window_flow` (beta = 1/2), started from the noisy law of the two points at t, ends
     at +a.
 
     `P(X_t > w_t)` with `X_t ~ (N(-a, t) + N(a, t))/2`; the other half of the copies end at -a.
@@ -274,7 +274,7 @@ def _times(t: float, s: float) -> tuple[float, float]:
     return t, last
 
 
-def _closing_width(t: float, kappa: float, a: float, beta: float) -> float:
+def _opening_width(t: float, kappa: float, a: float, beta: float) -> float:
     rate = float(as_tensor("kappa", kappa))
     width = a - rate * t**beta
     if rate < 0 or width <= 0:

@@ -38,9 +38,9 @@ def test_flows_compose_and_are_odd():
         torch.testing.assert_close(interpolation.fixed_window_flow(middle, 0.3, 1e-3, w), interpolation.fixed_window_flow(x, 2.0, 1e-3, w))
         torch.testing.assert_close(interpolation.fixed_window_flow(-x, 2.0, 1e-3, w), -interpolation.fixed_window_flow(x, 2.0, 1e-3, w))
     for beta in (0.2, 0.5, 0.8, 2.0):
-        middle = interpolation.closing_window_flow(x, 0.9, 0.3, 0.6, beta=beta)
-        whole = interpolation.closing_window_flow(x, 0.9, 1e-3, 0.6, beta=beta)
-        torch.testing.assert_close(interpolation.closing_window_flow(middle, 0.3, 1e-3, 0.6, beta=beta), whole)
+        middle = interpolation.opening_window_flow(x, 0.9, 0.3, 0.6, beta=beta)
+        whole = interpolation.opening_window_flow(x, 0.9, 1e-3, 0.6, beta=beta)
+        torch.testing.assert_close(interpolation.opening_window_flow(middle, 0.3, 1e-3, 0.6, beta=beta), whole)
 
 
 def test_end_points_of_fixed_windows():
@@ -50,12 +50,12 @@ def test_end_points_of_fixed_windows():
     assert interpolation.fixed_window_flow(x, 1.0, 0.0, 2.0).tolist() == [0.0, 0.0, 0.0, 0.0, 0.0]
 
 
-def test_a_window_that_closes_at_no_rate_is_the_frozen_one():
+def test_a_window_that_opens_at_no_rate_is_the_frozen_one():
     x = np.linspace(-2, 2, 9)
     for beta in (0.3, 0.5, 1.0):
-        got = interpolation.closing_window_flow(x, 0.7, 0.0, 0.0, beta=beta)
+        got = interpolation.opening_window_flow(x, 0.7, 0.0, 0.0, beta=beta)
         torch.testing.assert_close(got, torch.from_numpy(np.clip(x, -1, 1)))
-    torch.testing.assert_close(interpolation.closing_window_flow(x, 0.7, 0.7, 0.5), torch.from_numpy(x))
+    torch.testing.assert_close(interpolation.opening_window_flow(x, 0.7, 0.7, 0.5), torch.from_numpy(x))
 
 
 def test_the_output_law_is_a_law():
@@ -104,11 +104,11 @@ def test_merging_at_the_ends():
         (lambda: interpolation.fixed_window_flow(0.1, 0.0, 0.0, 1.0), r"^t = 0\.0: expected"),
         (lambda: interpolation.fixed_window_flow(0.1, 1.0, 0.0, 0.0), r"^w = 0\.0: expected"),
         (
-            lambda: interpolation.closing_window_flow(0.1, 4.0, 0.0, 0.5),
+            lambda: interpolation.opening_window_flow(0.1, 4.0, 0.0, 0.5),
             r"^kappa = 0\.5: expected a number >= 0 with kappa t\^beta < a, here below 0\.5",
         ),
-        (lambda: interpolation.closing_window_flow(0.1, 1.0, 0.0, -0.5), r"^kappa = -0\.5: expected"),
-        (lambda: interpolation.closing_window_flow(0.1, 1.0, 0.0, 0.5, beta=0.0), r"^beta = 0\.0: expected"),
+        (lambda: interpolation.opening_window_flow(0.1, 1.0, 0.0, -0.5), r"^kappa = -0\.5: expected"),
+        (lambda: interpolation.opening_window_flow(0.1, 1.0, 0.0, 0.5, beta=0.0), r"^beta = 0\.0: expected"),
         (lambda: interpolation.limit_path_error(1.0, 0.0, 1.0), r"^kappa = 1\.0: expected"),
         (lambda: interpolation.atom_mass(-1.0, 0.5), r"^t = -1\.0: expected"),
         (lambda: interpolation.filled_log_density(0.0, 1.0, 2.0), r"^kappa = 2\.0: expected"),
