@@ -11,7 +11,7 @@ and the probability flow of the averaged score is, in the logarithm of the noise
 
 For a box the right-hand side is linear on each side of `|x| = w`, so the flow is known in closed form, whether the window is fixed or
 shrinks with t. For a Gaussian its rest points solve `x = a erf(x/sqrt(2 h))`, and branch at `h = 2 a^2/pi`.
-(The setting of two points and a window that closes like `sqrt t` is that of Chen, arXiv 2502.19499; the formulas are derived here.)
+(The setting of two points and a window that opens like `sqrt t` is that of Chen, arXiv 2502.19499; the formulas are derived here.)
 
 In more dimensions the same holds along the axis through the two points; across it every averaged score is `-(distance)/t`.
 """
