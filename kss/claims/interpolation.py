@@ -46,12 +46,12 @@ claim(
     title="The two-point denoiser averaged over a box",
     statement=r"""For the data $-a, a$ on the line and a box of half-width $w$,
 
-$$\frac1{2w}\int_{x-w}^{x+w} m^2_t(u)\,du = \frac{t}{2w}\log\frac{\cosh(a(x+w)/t)}{\cosh(a(x-w)/t)}, \qquad
-\Big|\,\cdot\, - a\,\mathrm{clip}(x/w, -1, 1)\Big| \le \frac{t\log 2}{2w},$$
+$$\frac1{2w}\int_{x-w}^{x+w} a\tanh\frac{au}t\,du = \frac{t}{2w}\log\frac{\cosh(a(x+w)/t)}{\cosh(a(x-w)/t)} .$$
 
-and the bound is attained at $|x| = w$, up to a factor that tends to 1 exponentially fast in $aw/t$.""",
+This differs from $a\,\mathrm{clip}(x/w, -1, 1)$ by $\frac{t\log 2}{2w}$ at most, and at $|x| = w$ by that, up to a factor that tends to 1
+exponentially fast in $aw/t$.""",
     source="derived here",
-    regime=r"$a, w, t > 0$, every $x$; $m^2_t(u) = a\tanh(au/t)$ is the denoiser of the two points.",
+    regime=r"$a, w, t > 0$, every $x$; $a\tanh(au/t)$ is the denoiser of the two points at $u$, $\mathrm{clip}$ cuts at $-1$ and 1.",
     uses=("empirical.softmax",),
     chapter=CHAPTER,
     verdict="holds",

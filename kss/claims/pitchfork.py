@@ -223,8 +223,9 @@ claim(
     statement=r"""The LED-KDE with kernels $G_t$, $G_h$ of the two points $\pm a$ has two modes if $h < h_c(t)$ and one if $h \ge h_c(t)$,
 where
 
-$$\mathbb E\,\mathrm{sech}^2\!\big(a\sqrt{h_c}\,Z/t\big) = t/a^2 ,\qquad
-h_c(t) = \frac{2a^2}\pi - \frac{\pi^2t^2}{12a^2} + \dots\ (t \to 0), \qquad h_c(t) = a^2 - t + O\big((a^2 - t)^3\big)\ (t \to a^2).$$
+$$\mathbb E\,\mathrm{sech}^2\!\big(a\sqrt{h_c}\,Z/t\big) = t/a^2 .$$
+
+For $t \to 0$, $h_c(t) = \frac{2a^2}\pi - \frac{\pi^2t^2}{12a^2} + O(t^4)$; for $t \to a^2$, $h_c(t) = a^2 - t + O\big((a^2 - t)^3\big)$.
 
 The KDE with the same kernels has two modes if $t + h < a^2$. The two lines touch to second order at $t = a^2$; at small $t$ the LED-KDE
 merges at a smaller $h$ than the KDE.""",
