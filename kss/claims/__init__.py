@@ -5,6 +5,7 @@
 
 from kss.claims import (  # noqa: F401 - importing a chapter's module enters its claims
     bandwidth,
+    barycenters,
     beyond_clt,
     bias_variance,
     collapse,
@@ -13,9 +14,12 @@ from kss.claims import (  # noqa: F401 - importing a chapter's module enters its
     empirical_score,
     engine,
     finite_volume,
+    flat_kernels,
     flat_laws,
     generated_density,
     gradient_flow,
+    interpolation,
+    interpolation_curved,
     kl,
     kl_collapse,
     kl_delta,
@@ -27,6 +31,7 @@ from kss.claims import (  # noqa: F401 - importing a chapter's module enters its
     network,
     noise,
     noise_small_time,
+    pitchfork,
     scores_and_heat,
     speciation,
     spectral,
