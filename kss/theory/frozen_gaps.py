@@ -31,7 +31,7 @@ MOST_TERMS = 20000
 """Of the expansion in chi-squared laws."""
 
 
-def frozen_gap(variances: ArrayLike, n: float) -> Float[Tensor, " d"]:
+def frozen_gap(variances: ArrayLike, n: float | int) -> Float[Tensor, " d"]:
     """The frozen law `t_*/(lambda_a + t_*)`: the mean gap at the origin for `t < t_*`, in the random energy model.
 
     `t_*` is `condensation_time_at` the origin. `n = 1` gives 1.
@@ -42,7 +42,7 @@ def frozen_gap(variances: ArrayLike, n: float) -> Float[Tensor, " d"]:
     return population_gap(lam, condensation_time_at(torch.zeros_like(lam), lam, n))
 
 
-def corrected_frozen_gap(variances: ArrayLike, n: float) -> Float[Tensor, " d"]:
+def corrected_frozen_gap(variances: ArrayLike, n: float | int) -> Float[Tensor, " d"]:
     r"""The frozen law with its next order, for `t -> 0`. With `v = lambda t_*/(lambda + t_*)`, `V = (1/2) sum v^2`, `W = sum v^3`,
 
         (v_a/lambda_a) [1 + (v_a t_*/V) (log(2 pi V/t_*^2)/2 - gamma) - v_a^2/V + v_a W/(2 V^2)],      gamma = 0.5772...
@@ -73,7 +73,7 @@ def fixed_dimension_factor(dim: int) -> float:
     return 2 / d * math.exp(1 + math.lgamma(1 + 2 / d) + 2 / d * math.lgamma(1 + d / 2))
 
 
-def nearest_gap(variances: ArrayLike, n: float) -> Float[Tensor, " d"]:
+def nearest_gap(variances: ArrayLike, n: float | int) -> Float[Tensor, " d"]:
     """`E[(x_nn)_a^2]/lambda_a` for the nearest to the origin of N = `n` draws from `N(0, diag(variances))`: exact, by quadrature.
 
     It is the mean gap at the origin as `t -> 0`. A direction without variance has 1. `ValueError` if the variances are too far apart
@@ -93,7 +93,7 @@ def nearest_gap(variances: ArrayLike, n: float) -> Float[Tensor, " d"]:
     return gaps
 
 
-def near_tie_rate(variances: ArrayLike, n: float) -> float:
+def near_tie_rate(variances: ArrayLike, n: float | int) -> float:
     """`lim E[1 - sum_i w_i^2]/t` at the origin as `t -> 0`: the density at 0 of the gap between the two least `|x_i|^2/2`.
 
     Exact, by quadrature. Infinite in one dimension, where the limit is reached like `log(1/t)`; 0 for n = 1.

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from kss._validation import ArrayLike, as_count, as_points, as_positive, as_tensor, reject
 from kss.distributions import Empirical
+from kss.theory.collapse import condensation_time
 
 LARGEST = 1e300
 """Stands for "too large to matter": finite, so that 0 * LARGEST is 0 and never NaN."""
@@ -48,11 +49,15 @@ def as_times(t: ArrayLike) -> Float[Tensor, "*batch"]:
     return given.double()
 
 
-def as_size(n: float) -> float:
+def as_size(n: float | int) -> float:
     """A number of data, `n >= 1`, not necessarily whole: sizes like `e^{0.4 d}` are of interest."""
-    if not (isinstance(n, int | float) and not isinstance(n, bool) and n >= 1 and math.isfinite(n)):
+    try:
+        size = math.nan if isinstance(n, bool) else float(n)
+    except (TypeError, ValueError, OverflowError):
+        size = math.nan
+    if not 1 <= size < math.inf:
         raise reject("n", n, "a finite number >= 1")
-    return float(n)
+    return size
 
 
 def population_gap(variances: ArrayLike, t: ArrayLike) -> Float[Tensor, "*batch d"]:
@@ -76,9 +81,7 @@ def opening_time(variances: ArrayLike, threshold: float = 0.5) -> Float[Tensor, 
     return lam * level / (1 - level)
 
 
-def empirical_gaps(
-    points: ArrayLike, x: ArrayLike, t: ArrayLike, directions: ArrayLike | None = None
-) -> Float[Tensor, "*batch q"]:
+def empirical_gaps(points: ArrayLike, x: ArrayLike, t: ArrayLike, directions: ArrayLike | None = None) -> Float[Tensor, "*batch q"]:
     """`1 - <u, C u>/t` for the score of the data `points` (N, d) at `x` (..., d): exact, at any t.
 
     `directions` are q vectors u, the rows of a (q, d) array, whose lengths do not matter; the coordinate axes if omitted. Values lie in
@@ -102,7 +105,7 @@ def empirical_gaps(
     return (1 - spread / as_times(t).to(covariance.device).unsqueeze(-1)).to(posterior.dtype)
 
 
-def block_condensation_time(variance: ArrayLike, dim: int, n: float) -> Float[Tensor, "*batch"]:
+def block_condensation_time(variance: ArrayLike, dim: int, n: float | int) -> Float[Tensor, "*batch"]:
     """`t_S = lambda/(N^{2/m} - 1)`: where m = `dim` directions of equal `variance`, taken alone, condense; infinite for n = 1.
 
     It solves `(m/2) log(1 + lambda/t) = log N`.
@@ -110,19 +113,17 @@ def block_condensation_time(variance: ArrayLike, dim: int, n: float) -> Float[Te
     lam, m, size = as_tensor("variance", variance).double(), as_count("dim", dim), as_size(n)
     if bool((lam < 0).any()):
         raise reject("variance", lam.tolist(), "numbers >= 0")
-    exponent = 2 * math.log(size) / m
-    if exponent == 0:
-        return torch.full_like(lam, torch.inf)
-    # For large exponents e^{-x} is as good as 1/(e^x - 1), and does not overflow.
-    return lam * (math.exp(-exponent) if exponent > 700 else 1 / math.expm1(exponent))
+    # The time scales with the variance; a block without any is never lost by its own data, except a single one.
+    unit = condensation_time(torch.ones(m, dtype=torch.float64), size)
+    return torch.full_like(lam, torch.inf) if size == 1 else lam * unit
 
 
 def block_sample_size(variance: ArrayLike, dim: int, t: ArrayLike) -> Float[Tensor, "*batch"]:
     """`N_S(t) = (1 + lambda/t)^{m/2}`: how many data m = `dim` directions of equal `variance`, taken alone, need at t."""
-    lam, m = as_tensor("variance", variance).double(), as_count("dim", dim)
+    lam, m, noise = as_tensor("variance", variance).double(), as_count("dim", dim), as_times(t)
     if bool((lam < 0).any()):
         raise reject("variance", lam.tolist(), "numbers >= 0")
-    return torch.exp(m / 2 * torch.log1p(lam / as_times(t)))
+    return torch.exp(m / 2 * torch.log1p(lam / noise))
 
 
 def information_at(x: ArrayLike, variances: ArrayLike, t: ArrayLike) -> Float[Tensor, "*batch"]:
@@ -138,7 +139,7 @@ def information_at(x: ArrayLike, variances: ArrayLike, t: ArrayLike) -> Float[Te
     return (shrink + signal * (place / torch.sqrt(lam + t)) ** 2).sum(-1) / 2
 
 
-def condensation_time_at(x: ArrayLike, variances: ArrayLike, n: float) -> Float[Tensor, "*batch"]:
+def condensation_time_at(x: ArrayLike, variances: ArrayLike, n: float | int) -> Float[Tensor, "*batch"]:
     """The noise variance at which N = `n` data condense at the point `x` (..., d): the root of `I(x) = log N`.
 
     Infinite for n = 1, and 0 if the root is below 1e-300. At the origin it is `t_*`, the least of all.
@@ -223,9 +224,7 @@ def _as_place(x: ArrayLike, like: Float[Tensor, " d"]) -> Float[Tensor, "*batch 
     return place
 
 
-def _log_weights(
-    data: Float[Tensor, "*sets n d"], x: Float[Tensor, "*sets d"], t: float
-) -> Float[Tensor, "*sets n"]:
+def _log_weights(data: Float[Tensor, "*sets n d"], x: Float[Tensor, "*places d"], t: float) -> Float[Tensor, "*batch n"]:
     """`log w_i(x)`, from differences: exact at any t, for ties and duplicates too."""
     difference = data - x.unsqueeze(-2)
     scale = difference.abs().amax((-2, -1), keepdim=True).clamp_min(1e-150)
