@@ -53,7 +53,9 @@ def test_unequal_directions_against_nested_quadrature():
 
 def test_shapes_order_scale_and_directions_without_variance():
     gaps = fg.nearest_gap([0.3, 0.0, 1.0, 0.3], 50)
-    assert gaps.shape == (4,) and gaps[1] == 1 and gaps[0] == gaps[3] and gaps[2] < gaps[0]
+    assert gaps.shape == (4,)
+    assert gaps[1] == 1
+    assert gaps[2] < gaps[0] == gaps[3]
     torch.testing.assert_close(fg.nearest_gap([3.0, 10.0, 3.0], 50), gaps[[0, 2, 3]], rtol=1e-12, atol=0)
     assert fg.near_tie_rate([3.0, 0.0, 10.0], 50) == pytest.approx(fg.near_tie_rate([0.3, 1.0], 50) / 10, rel=1e-12)
 
