@@ -69,7 +69,10 @@ def on_grid(log_density: Callable[[Grid], Grid], n: float, scale: float) -> Ener
 
 
 def averages(energies: Energies, t: float, values: Grid | float = 1.0) -> Averages:
-    """The averages above at the temperature t, for `v(e)` on the grid of the energies."""
+    """The averages above at the temperature t, for `v(e)` on the grid of the energies.
+
+    The grid resolves temperatures down to about a hundredth of the lowest energies.
+    """
     e, mass, n = energies
 
     def lowered(log_s: Grid) -> Grid:
@@ -77,19 +80,27 @@ def averages(energies: Energies, t: float, values: Grid | float = 1.0) -> Averag
         return n * (-np.expm1(-np.exp(np.clip(log_s[:, None] - e / t, -745, 60))) @ mass)
 
     def solve(level: float) -> float:
-        low, high = e[0] / t - 50.0, e[-1] / t + 60.0
+        low, high = e[0] / t - 50.0 - math.log(n), e[-1] / t + 60.0
         for _ in range(50):
             middle = (low + high) / 2
             low, high = (middle, high) if lowered(np.array([middle]))[0] < level else (low, middle)
         return high
 
     log_s = np.arange(solve(1e-13), solve(50.0), STEP)
-    u = np.exp(np.clip(log_s[:, None] - e / t, -745, 60))
-    survival = np.exp(special.xlog1py(n - 1, np.maximum(np.expm1(-u) @ mass, -1.0)))
-    first, second = u * np.exp(-u), u**2 * np.exp(-u)
-    weighted = mass * values
-    parts = [n * STEP * float(survival @ (kernel @ vector)) for kernel in (first, second) for vector in (mass, weighted)]
-    return Averages(total=parts[0], squares=parts[2], first=parts[1], second=parts[3])
+    scaled, before = e / t, np.concatenate(([0.0], np.cumsum(mass)))
+    weighted, sums = mass * values, np.zeros(4)
+    for rows in np.array_split(log_s, max(1, len(log_s) // 32)):
+        # Further left e^{-su} is 0 to all digits, further right N u is.
+        first, last = np.searchsorted(scaled, (rows[0] - 5.0, rows[-1] + 46.0 + math.log(n)))
+        u = np.exp(rows[:, None] - scaled[first:last])
+        left = np.exp(-u)
+        survival = np.exp(special.xlog1py(n - 1, np.maximum(-before[first] - (-np.expm1(-u)) @ mass[first:last], -1.0)))
+        for k, kernel in enumerate((u * left, u * u * left)):
+            row = survival @ kernel
+            sums[2 * k] += row @ mass[first:last]
+            sums[2 * k + 1] += row @ weighted[first:last]
+    total, average, squares, second = n * STEP * sums
+    return Averages(total=float(total), squares=float(squares), first=float(average), second=float(second))
 
 
 def least(energies: Energies, values: Grid | float) -> float:
