@@ -110,14 +110,13 @@ claim(
 $$I_t(x) = \frac12\sum_a\left[\log\left(1 + \frac{\lambda_a}t\right) - \frac{\lambda_a}{\lambda_a + t}
 + \frac{\lambda_a x_a^2}{(\lambda_a + t)^2}\right].$$
 
-The annealed entropy of $N$ independent data with the energies $|x - x_i|^2/2$, at the temperature $t$, is $\log N - I_t(x)$. It
-vanishes at one
-temperature, $t_x$, the **condensation time at** $x$. At the origin $t_x$ is least: $t_*$. Averaged over $x \sim p_t$, $I_t(x)$ is
+The annealed entropy of $N$ independent data with the energies $|x - x_i|^2/2$, at the temperature $t$, is $\log N - I_t(x)$. It vanishes
+at one temperature, $t_x$, the **condensation time at** $x$. At the origin $t_x$ is least: $t_*$. Averaged over $x \sim p_t$, $I_t(x)$ is
 $I(X_0; X_t) = \frac12\sum_a\log(1 + \lambda_a/t)$, whose condensation time is $t_c > t_*$.""",
     source=f"""derived here; random energy models are used for this by {ACHILLI}, for points of zero score""",
-    regime=r"""Normal laws with a positive variance, $N > 1$. The annealed entropy is
-$\log N + \psi - \beta\psi'$ with $\psi(\beta) = \log\mathbb E\,e^{-\beta|x - X_0|^2/2}$ at $\beta = 1/t$. That the weights
-condense there is another claim, {claim}`dimensions.freezing`.""",
+    regime=r"""Normal laws with a positive variance, $N > 1$. The annealed entropy is $\log N + \psi - \beta\psi'$ with
+$\psi(\beta) = \log\mathbb E\,e^{-\beta|x - X_0|^2/2}$ at $\beta = 1/t$. That the weights condense there is another claim,
+{claim}`dimensions.freezing`.""",
     chapter=CHAPTER,
     verdict="holds",
 )
@@ -332,17 +331,14 @@ def block_sample_size_from_information(predict: Any = memorization.block_sample_
 claim(
     "dimensions.block_order",
     title="With blocks that do not know of each other, higher variance is lost first",
-    statement=r"""Let the score be that of the product of the empirical laws of two blocks: every combination of what the data have in
-one block with what they have in the other counts as a datum. Then the gaps of each block are those of the block alone. And for
-one block, scaled by $\sqrt\lambda$, gaps at $\lambda t$ are the gaps before at $t$. So, of two blocks with equally many directions and
-the variances
+    statement=r"""Let the score be that of the product of the empirical laws of two blocks: every combination of what the data have in one
+block with what they have in the other counts as a datum. Then the gaps of each block are those of the block alone. And for one block,
+scaled by $\sqrt\lambda$, gaps at $\lambda t$ are the gaps before at $t$. So, of two blocks with equally many directions and the variances
 $\lambda_1 > \lambda_2$, whatever happens to the second at $t$ happens to the first, in law, at $\frac{\lambda_1}{\lambda_2}t > t$: the
-higher
-variance is lost first, in proportion, however "lost" is defined by the gaps.""",
+higher variance is lost first, in proportion, however "lost" is defined by the gaps.""",
     source=f"""derived here: a setting in which the ordering of {ACHILLI} is right""",
     regime=r"""Data of any law in the first two statements; in the last, blocks whose coordinates divided by $\sqrt{\lambda}$ have one
-law. The
-points $x$ scale with the data: at noisy training points and at fresh noisy points they do.""",
+law. The points $x$ scale with the data: at noisy training points and at fresh noisy points they do.""",
     uses=("empirical.equivariance",),
     chapter=CHAPTER,
     verdict="holds",
@@ -393,17 +389,13 @@ claim(
     title="Subspaces of higher variance are lost first",
     statement=r"""With too few data, the gaps of the directions with the higher variance $\lambda_a$ close first.""",
     source=f"""{ACHILLI}, v1, as summed up in its abstract, which speaks of some conditions without naming them (we know no more of it);
-v2: salient
-features collapse first. Refuted here as stated without conditions""",
+v2: salient features collapse first. Refuted here as stated without conditions""",
     regime=r"""Refuted for the exact score of independent data from $\mathcal N(0, \operatorname{diag}\lambda_a)$ in all directions
-jointly, on
-the mean Jacobian at the origin as $t \to 0$: for two blocks of $m$ directions the gap of the *lower* variance is the larger one, and so
-is
-its loss $1 - C^N_{aa}/C^\infty_{aa}$ relative to the law. Computed for $m = 2, 4, 16$, variance ratios 2, 5, 20, and
-$N = 3, 100, 10^4$. At noisy training points and
-at fresh points the order is also the reverse, {claim}`dimensions.training_points`, {claim}`dimensions.fresh_points`.
-What is true: the statement for blocks that do not know of each other, {claim}`dimensions.block_order`, and for the time
-$t_S$ of blocks taken alone.""",
+jointly, on the mean Jacobian at the origin: for two blocks of $m$ directions the gap of the *lower* variance is the larger one, and so is
+its loss $1 - C^N_{aa}/C^\infty_{aa}$ relative to the law. Computed as $t \to 0$ for $m = 2, 4, 16$, variance ratios 2, 5, 20, and
+$N = 3, 100, 10^4$; at $t/t_* = \frac14, 1, 4$ for four cases with $N$ from 100 to $10^{12}$. At noisy training points and at fresh points
+the order is also the reverse, {claim}`dimensions.training_points`, {claim}`dimensions.fresh_points`. What is true: the statement for
+blocks that do not know of each other, {claim}`dimensions.block_order`, and for the time $t_S$ of blocks taken alone.""",
     uses=("dimensions.nearest", "dimensions.order_at_origin", "dimensions.block_order"),
     chapter=CHAPTER,
     verdict="refuted as stated",
@@ -431,4 +423,37 @@ def lower_variance_has_the_larger_gap(predict: Any = frozen_gaps.nearest_gap, *,
         agree(f"gaps for m = {m}, {high}, {low}, N = {n}", gaps, expected, 1e-8 * np.asarray(expected))
         require(float(gaps[0]) < float(gaps[-1]), f"gaps {float(gaps[0])} and {float(gaps[-1])} of variances {high} and {low}")
         numbers[f"gaps of {high}, {low}; m = {m}, N = {n}"] = f"{float(gaps[0]):.4f}, {float(gaps[-1]):.4f}"
+    return numbers
+
+
+@check(
+    "dimensions.higher_first",
+    by="counterexample",
+    lane="full",
+    mutants={
+        "directions exchanged": returns(lambda gaps, *_: gaps.flip(-1)),
+        "posterior variance for gap": returns(lambda gaps, *_: 1 - gaps),
+        "standard deviation for variance": instead(lambda v, t: t / (torch.as_tensor(v).sqrt() + t)),
+        "off by 1 %": returns(lambda gaps, *_: 1.01 * gaps),
+    },
+)
+def lower_variance_loses_more_at_every_time(predict: Any = memorization.population_gap, *, generator: torch.Generator) -> Numbers:
+    """Losses at the origin relative to the law, at t_*/4, t_* and 4 t_*; far above, at 16 t_*, the data serve as well as the law."""
+    numbers: Numbers = {}
+    for m, variances, n in ((4, (1.0, 0.1), 1e2), (4, (4.0, 0.2), 1e4), (16, (1.0, 0.2), 1e4), (32, (1.0, 0.05), 1e12)):
+        law, *squares = energies.two_blocks(m, variances, n)
+        t_star = float(memorization.condensation_time_at([0.0] * (2 * m), np.repeat(variances, m), n))
+        for ratio in (0.25, 1.0, 4.0, 16.0):
+            t = ratio * t_star
+            found = [energies.averages(law, t, values) for values in squares]
+            gaps = np.array([1 - (f.first - f.second) / t for f in found])
+            expected = np.asarray(predict(variances, t))
+            loss = 1 - (1 - gaps) / (1 - expected)
+            case = f"m = {m}, {variances}, N = {n:g}, t/t_* = {ratio:g}"
+            if ratio == 16.0 and n > 1e3:
+                agree(f"gaps, {case}", gaps, expected, 5e-3 * expected)
+            elif ratio < 16.0:
+                require(gaps[0] < gaps[1], f"{case}: gaps {gaps}")
+                require(-1e-9 < loss[0] < loss[1] + 1e-9, f"{case}: losses {loss}")
+            numbers[f"losses, {case}"] = f"{loss[0]:.4f}, {loss[1]:.4f}"
     return numbers

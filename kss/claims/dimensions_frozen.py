@@ -34,8 +34,7 @@ where $m^{(-i)}(x)$ is the posterior mean without the datum $i$. The sum on the 
 $$\mathbb E\left[1 - \frac{C_{aa}}t\right] = \frac1{\lambda_a}\,\mathbb E\sum_i w_i\,x_{ia}^2 .$$""",
     source="Stein's identity (classical), applied to the denoiser as a function of the data; derived here",
     regime=r"""All $N$, $t > 0$, $\lambda_a > 0$; $x$ fixed, or random and independent of the data (not a noisy training point). For
-$N = 1$
-put $m^{(-1)} = 0$.""",
+$N = 1$ put $m^{(-1)} = 0$.""",
     uses=("empirical.softmax", "heat.tweedie_second"),
     chapter=CHAPTER,
     verdict="holds",
@@ -144,8 +143,8 @@ claim(
 $\mathbb E[1 - C_{aa}/t] \le \mathbb E[1 - C_{bb}/t]$.""",
     source="derived here",
     regime=r"""Normal data with variances $\lambda_a$ along the axes; means over data sets. (The law itself has the same order,
-{claim}`dimensions.population_gap`; that the *loss* relative to it has this order too is shown as $t \to 0$,
-{claim}`dimensions.nearest`.)""",
+{claim}`dimensions.population_gap`; the *loss* relative to it has this order as $t \to 0$, {claim}`dimensions.nearest`.) Computed for two
+points in the plane; for more, see the checks of {claim}`dimensions.higher_first`.""",
     uses=("dimensions.stein",),
     chapter=CHAPTER,
     verdict="holds",
@@ -182,20 +181,17 @@ def order_for_two_points_in_the_plane(predict: Any = memorization.origin_gaps, *
 claim(
     "dimensions.nearest",
     title="As t falls the mean gap at the origin freezes at the nearest datum",
-    statement=r"""Let $x_{\mathrm{nn}}$ be the datum nearest to the origin, and $f$, $F$ density and distribution function of
-$|X_0|^2/2$. As
-$t \to 0$, at $x = 0$ and fixed $N$,
+    statement=r"""Let $x_{\mathrm{nn}}$ be the datum nearest to the origin, and $f$, $F$ density and distribution function of $|X_0|^2/2$.
+As $t \to 0$, at $x = 0$ and fixed $N$,
 
 $$\mathbb E\left[1 - \frac{C_{aa}}t\right] = \frac{\mathbb E\,(x_{\mathrm{nn}})_a^2}{\lambda_a} + O(t^2), \qquad
 \mathbb E\Big[1 - \sum_i w_i^2\Big] = t\,N(N-1)\int f^2(1 - F)^{N-2}\,de + O(t^2).$$
 
 There the law has $1 - C_{aa}/t \to 0$. So the loss of the direction $a$ relative to the law tends to
-$\mathbb E(x_{\mathrm{nn}})_a^2/\lambda_a > 0$; it is larger for
-lower variance.""",
+$\mathbb E(x_{\mathrm{nn}})_a^2/\lambda_a > 0$; it is larger for lower variance.""",
     source="derived here",
-    regime=r"""Normal data with variances $\lambda_a > 0$ along the axes, $N \ge 2$, in at least two dimensions. (In one the first
-formula holds with
-$O(t^2\log\frac1t)$, and the integral diverges.)""",
+    regime=r"""Normal data with variances $\lambda_a > 0$ along the axes, $N \ge 2$, in at least two dimensions. (In one the first formula
+holds with $O(t^2\log\frac1t)$, and the integral diverges.)""",
     uses=("dimensions.stein",),
     chapter=CHAPTER,
     verdict="holds",
@@ -360,10 +356,8 @@ $v_a = \lambda_at_*/(\lambda_a + t_*)$, $V = \frac12\sum v_a^2$, $W = \sum v_a^3
 correction is of order $(\log d)/d$.""",
     source="derived here: freezing of the random energy model, and the law of the lowest of N energies",
     regime=r"""Normal data; $d \to \infty$ with $\log N = \alpha d$ and fixed shares of directions with each variance; $t/t_*$ fixed and
-not 1.
-Computed: the limit for equal variances, $d = 32, 128, 512$, $\alpha = 0.25, 0.5$ (within 4 % at $d = 512$); the next order for two
-variances in
-equal shares, ratios 5 and 20, $d = 16, 64, 256$.""",
+not 1. Computed: the limit for equal variances, $d = 32, 128, 512$, $\alpha = 0.25, 0.5$ (within 4 % at $d = 512$); the next order for two
+variances in equal shares, ratios 5 and 20, $d = 16, 64, 256$.""",
     uses=("dimensions.freezing", "dimensions.nearest"),
     chapter=CHAPTER,
     verdict="holds in regime",
@@ -462,8 +456,8 @@ $$\frac{\mathbb E\,(x_{\mathrm{nn}})_a^2}{t_*} \to \frac{2e}d\,\Gamma\!\left(1 +
 the same for all directions, and more than 1: 2.72, 1.98, 1.30 for $d = 2, 3, 10$. So the mean gap as $t \to 0$ is that many times the
 frozen law's.""",
     source="derived here",
-    regime=r"""Normal data with variances $\lambda_a > 0$; $N \to \infty$ at fixed $d$, with corrections of order $N^{-2/d}$, slow if
-$d$ is not small.""",
+    regime=r"""Normal data with variances $\lambda_a > 0$; $N \to \infty$ at fixed $d$, with corrections of order $N^{-2/d}$, slow if $d$
+is not small.""",
     uses=("dimensions.nearest", "dimensions.frozen"),
     chapter=CHAPTER,
     verdict="holds",

@@ -12,6 +12,7 @@ so the sums converge faster than any power of the step.
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -136,6 +137,7 @@ def _above(energies: Energies, power: float) -> Grid:
     return np.exp(special.xlog1py(power, -_below(energies)))
 
 
+@lru_cache(maxsize=64)
 def two_blocks(dim: int, variances: tuple[float, float], n: float) -> tuple[Energies, Grid, Grid]:
     """Two blocks of `dim` directions each, seen from the mean; and the mean square of one coordinate of each at given energy.
 
