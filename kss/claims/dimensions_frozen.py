@@ -220,10 +220,10 @@ def _pairs(variances: tuple[Fraction, ...], n: int) -> tuple[list[Fraction], Fra
         return terms
 
     lowest = power(n - 1)
-    gaps = []
+    gaps: list[Fraction] = []
     for v in variances:
-        mean = sum(c / ((1 + r * v) * math.prod((1 + r * u for u in variances), start=Fraction(1))) for c, r in lowest)
-        gaps.append(n * mean)
+        terms = (c / ((1 + r * v) * math.prod((1 + r * u for u in variances), start=Fraction(1))) for c, r in lowest)
+        gaps.append(n * sum(terms, Fraction(0)))
     density = [w / v for w, v in zip(weight, variances, strict=True)]
     ties = Fraction(0)
     for (a, u), (b, v) in itertools.product(zip(density, variances, strict=True), repeat=2):
@@ -380,7 +380,8 @@ def mean_gap_in_high_dimension(predict: Any = frozen_gaps.frozen_gap, *, generat
     """`1 - E C/t` by quadrature at half the freezing time and at one and a half, d = 32, 128, 512."""
     numbers: Numbers = {}
     for rate, variance in ((0.25, 1.0), (0.5, 3.0)):
-        frozen, free = [], []
+        frozen: list[float] = []
+        free: list[float] = []
         for d in (32, 128, 512):
             n = math.exp(rate * d)
             gap = float(predict(np.full(d, variance), n)[0])

@@ -165,7 +165,7 @@ def condensation_time_at(x: ArrayLike, variances: ArrayLike, n: float | int) -> 
     return torch.where(lost, 0.0, root)
 
 
-def stein_gaps(points: ArrayLike, x: ArrayLike, t: ArrayLike, variances: ArrayLike) -> Float[Tensor, "*batch d"]:
+def stein_gaps(points: ArrayLike, x: ArrayLike, t: float | int, variances: ArrayLike) -> Float[Tensor, "*batch d"]:
     r"""Numbers whose mean over data sets is the mean gap, without its rare events: for normal data, any N, t and x.
 
         sum_i w_i x_ia (x_ia - m_a^{(-i)}(x)) / lambda_a,         E[ . ] = E[1 - C_aa/t],
@@ -202,7 +202,7 @@ def stein_gaps(points: ArrayLike, x: ArrayLike, t: ArrayLike, variances: ArrayLi
     return torch.where(lam > 0, (first - second) / torch.where(lam > 0, lam, 1.0), 1.0)
 
 
-def origin_gaps(points: ArrayLike, t: ArrayLike, variances: ArrayLike) -> Float[Tensor, "*batch d"]:
+def origin_gaps(points: ArrayLike, t: float | int, variances: ArrayLike) -> Float[Tensor, "*batch d"]:
     """`sum_i w_i x_ia^2/lambda_a` at x = 0: nonnegative, and its mean over data sets is the mean gap `E[1 - C_aa/t]` there.
 
     `points` (..., N, d) as in `stein_gaps`, of which this drops a term that averages to 0 by symmetry. A direction without variance has
