@@ -233,7 +233,7 @@ def _pairs(variances: tuple[Fraction, ...], n: int) -> tuple[list[Fraction], Fra
 
 _RATIONAL = (
     ((Fraction(1), Fraction(1, 20)), 2),
-    ((Fraction(1), Fraction(1, 20)), 60),
+    ((Fraction(1), Fraction(1, 20)), 40),
     ((Fraction(3), Fraction(1, 2)), 7),
     ((Fraction(3), Fraction(1, 2), Fraction(1, 5)), 3),
     ((Fraction(1), Fraction(3, 10), Fraction(1, 20)), 12),
@@ -252,7 +252,7 @@ _RATIONAL = (
     },
 )
 def gaps_in_rational_numbers(predict: Any = frozen_gaps.nearest_gap, *, generator: torch.Generator) -> Numbers:
-    """Two and three variances, each in two directions, N up to 60: exact rational numbers."""
+    """Two and three variances, each in two directions, N up to 40: exact rational numbers."""
     numbers: Numbers = {}
     for variances, n in _RATIONAL:
         exact, _ = _pairs(variances, n)
