@@ -176,7 +176,7 @@ def _annealed_entropy(place: np.ndarray, variances: np.ndarray, n: float, t: flo
     },
 )
 def entropy_vanishes(predict: Any = memorization.condensation_time_at, *, generator: torch.Generator) -> Numbers:
-    """At the predicted time the annealed entropy, from sums, is zero; at the origin the time is less than elsewhere."""
+    """At the predicted time the annealed entropy, from sums, is zero; at the origin the time is less than elsewhere, and less than t_c."""
     worst = 0.0
     for variances, place in _cases(generator):
         for n in (20.0, 1e3, 1e7):
@@ -186,6 +186,8 @@ def entropy_vanishes(predict: Any = memorization.condensation_time_at, *, genera
                 # The entropy changes by about d/2 per unit of log t.
                 worst = max(worst, agree(f"entropy at {x}, N = {n:g}", entropy, 0.0, 1e-9 * len(place)))
             require(t < float(predict(place, variances, n)), f"condensation at the origin, {t}, is not before that at {place}")
+            _, typical = np.linalg.slogdet(np.eye(len(variances)) + np.diag(variances) / t)
+            require(typical / 2 > math.log(n), f"t_c is not above {t}")
     return {"worst error/allowance": worst}
 
 
@@ -304,6 +306,7 @@ def block_information_is_log_n(predict: Any = memorization.block_condensation_ti
         worst = max(worst, agree(f"information, {variance}, {m}, {n}", m * _information(variance, t), math.log(n), 1e-9))
         together = m * _information(variance, t) + 2 * _information(0.3, t)
         require(together > math.log(n), "a block together with another condenses before it")
+    require(times[1.0, 1, 200] < times[1.0, 2, 200] < times[1.0, 6, 200] < times[1.0, 40, 200], "more directions: earlier")
     low, high = float(predict(0.3, 12, 2000)), float(predict(1.0, 2, 2000))
     require(times[4.0, 6, 200] > times[1.0, 6, 200] > times[0.05, 6, 200], "equal dimensions: higher variance first")
     require(low > high, f"12 directions of variance 0.3 at {low}, 2 of variance 1 at {high}")
