@@ -112,7 +112,7 @@ claim(
     "dimensions.fresh_points",
     title="At fresh points the high variance survives, on average",
     statement=r"""At fresh noisy points $X + \sqrt t Z$, $X$ independent of the data, averaged over data sets and points: at $t_c/4$ the
-ratio $C^N_{aa}/C^\infty_{aa}$ is above 0.7 for the high variance and below 0.5 for the low one; from $t_c/4$ to $t_c/16$ the mean gap of
+ratio $C^N_{aa}/C^\infty_{aa}$ is above 0.7 for the high variance and below 0.55 for the low one; from $t_c/4$ to $t_c/16$ the mean gap of
 either changes by less than 0.05.""",
     source="measured here, with Stein's form of the mean gap",
     regime=r"""Normal data with two variances in blocks of equal size; directions, variances and N: 4 and 4, 1 and 0.05, 100; 3 and 3, 2
@@ -177,7 +177,7 @@ def means_over_data_sets(predict: Any = memorization.stein_gaps, *, generator: t
         numbers[f"C^N/C^oo at t_c/4, high and low: {case}"] = f"{loss[0]:.3f} (+-{width[0]:.3f}), {loss[1]:.3f} (+-{width[1]:.3f})"
         numbers[f"mean gaps at t_c/4 and t_c/16: {case}"] = str([np.round(v, 3).tolist() for v in means.values()])
         require(loss[0] - 0.7 > -width[0], f"{case}: ratio {loss[0]:.3f} of the high variance")
-        require(loss[1] - 0.5 < width[1], f"{case}: ratio {loss[1]:.3f} of the low variance")
+        require(loss[1] - 0.55 < width[1], f"{case}: ratio {loss[1]:.3f} of the low variance")
         agree(f"{case}: mean gaps at t_c/16", means[1 / 16], means[0.25], 0.05 + bounds[0.25] + bounds[1 / 16])
     return numbers
 
