@@ -1,0 +1,1 @@
+"""Scores that are learned: networks, and models whose training is known exactly."""
