@@ -1,6 +1,6 @@
 r"""What replaces the features of `kss.learned.random_features` when dimensions are large: a Gaussian model with the same first moments.
 
-For the noisy features of n data the training moment is, in the limit `p, n, d -> infinity` with `psi_p = p/d` and `psi_n = n/d` fixed, equivalent to
+In the limit `p, n, d -> infinity` with `psi_p = p/d` and `psi_n = n/d` fixed, the training moment of the noisy features of n data behaves like
 
     U ~ (1/n) G G^T + b^2 W W^T/d + s^2 I,    G = sqrt(1 - D) a W X/sqrt(d) + v Omega,
 
@@ -8,12 +8,13 @@ X (d, n) the data, Omega (p, n) independent and standard normal. With the Hermit
 
     a = c_1,    b^2 = D c_1^2,    v^2 = sum_{k >= 2} c_k^2 (1 - D)^k,    s^2 = sum_{k >= 2} c_k^2 (1 - (1 - D)^k).
 
-Along each right singular direction of `X/sqrt(d)`, with square `mu` (an eigenvalue of the data's `sum_i x_i x_i^T/d`), U - s^2 is a 2 x 2 matrix
-when `psi_p >> psi_n > 1`: one large eigenvalue, learned first and the same for the population, and one small, by which the data are memorized.
-The other n - d directions of the data give bulk 1, `s^2 + v^2 (1 +- sqrt(psi_p/psi_n))^2`; the p - n - d directions that no datum touches stay at `s^2`.
+Along each principal direction of the data, `mu` its eigenvalue of `sum_i x_i x_i^T/d`, `U - s^2` is a 2 x 2 matrix when
+`psi_p >> psi_n > 1`: one large eigenvalue, learned first and the same for the population, and one small, by which the data are memorized.
+The other n - d directions that data give form bulk 1, `s^2 + v^2 (1 +- sqrt(psi_p/psi_n))^2`; the p - n - d that no datum touches
+stay at `s^2`.
 
-Source: constants, bulks and the equations for the resolvent, Bonnaire, Urfin, Biroli and Mezard, arXiv 2505.17638 and its code; closed forms of the
-constants, the small eigenvalues and what follows from them, derived here.
+Source: constants, bulks and the equations for the resolvent, Bonnaire, Urfin, Biroli and Mezard, arXiv 2505.17638 and its code; closed
+forms of the constants, the small eigenvalues and what follows from them, derived here.
 """
 
 import math
@@ -66,7 +67,7 @@ def mode_time(eigenvalue: ArrayLike, psi_p: float, noise: float) -> Float[Tensor
 
 
 def predicted_generalization_time(threshold: float, noise: float) -> float:
-    """`log(1/threshold)/(4 D a^2)`: when the score error passes `threshold`, in the limit `psi_n, psi_p -> infinity`. No n and no p in it."""
+    """`log(1/threshold)/(4 D a^2)`: when the score error passes `threshold`, for `psi_n, psi_p -> infinity`. No n and no p in it."""
     level = as_positive("threshold", threshold)
     if level > 1:
         raise reject("threshold", threshold, "a score error of at most 1, that of an untrained model")
@@ -87,7 +88,7 @@ def memorizing_modes(second_moments: ArrayLike, psi_p: float, psi_n: float, nois
     r"""The modes that memorize: `lambda_j = s^2 + e_j`, with `e_j = (psi_p - psi_n) b^2 v^2/((1 - D) a^2 mu_j + v^2 + psi_n b^2)`.
 
     `second_moments` (d,): the `mu_j`, eigenvalues of `sum_i x_i x_i^T/d`, positive; about `psi_n`. For small D, `e_j` is near
-    `D v^2 (psi_p - psi_n)/mu_j`. Each lowers the training loss by `e_j/(d lambda_j)`, from `1 - D` that the population's score has, and adds
+    `D v^2 (psi_p - psi_n)/mu_j`. Each lowers the training loss by `e_j/(d lambda_j)`, from `1 - D` that the true score has, and adds
     `e_j (e_j/D + v^2 + s^2)/(d lambda_j^2)` to the gap. Leading order for `psi_p >> psi_n > 1`, `s^2 + e_j` well below bulk 1.
     """
     mu = as_tensor("second_moments", second_moments).double()
@@ -165,7 +166,7 @@ def stieltjes(z: ArrayLike | complex, psi_p: float, psi_n: float, noise: float) 
 
 
 def spectral_density(eigenvalue: ArrayLike, psi_p: float, psi_n: float, noise: float, *, width: float = 1e-3) -> Float[Tensor, "*batch"]:
-    """`Im q(lambda (1 + i width))/pi` at eigenvalues > 0: the limiting density of U's spectrum, blurred by the fraction `width` of lambda."""
+    """`Im q(lambda (1 + i width))/pi` at eigenvalues > 0: the limiting density of U's spectrum, blurred by `width` times lambda."""
     value = as_tensor("eigenvalue", eigenvalue).double()
     if not bool((value > 0).all()):
         raise reject("eigenvalue", eigenvalue, "eigenvalues > 0")

@@ -1,8 +1,8 @@
 r"""A score learned by random features, with every average over the noise done exactly.
 
 The data are `x ~ N(0, I_d)`, the noisy points `x_D = sqrt(1 - D) x + sqrt(D) xi` with `xi ~ N(0, I_d)`, so `x_D ~ N(0, I_d)` and its
-score is `-x_D`. The noise variance `D` (argument `noise`, 0 < D < 1) belongs to the Ornstein-Uhlenbeck time `u` by `D = 1 - e^{-2u}`, and to
-the book's noise variance t by `D = t/(1 + t)`: `x_D` is `X_t` divided by `sqrt(1 + t)`. The model and its loss are
+score is `-x_D`. The noise variance `D` (argument `noise`, 0 < D < 1) belongs to the Ornstein-Uhlenbeck time `u` by `D = 1 - e^{-2u}`,
+and to the book's noise variance t by `D = t/(1 + t)`: `x_D` is `X_t` divided by `sqrt(1 + t)`. The model and its loss are
 
     s_A(y) = A phi(y)/sqrt(p),    phi(y) = tanh(W y/sqrt(d)),    L(A) = (1/d) E|sqrt(D) s_A(x_D) + xi|^2,
 

@@ -8,8 +8,8 @@ moments of the data, each eigenvector is learned at its own rate:
 `psi_p = p/d`. The losses are quadratic in f: `L = 1 + (1/d)[tr G^T U G + 2 tr G^T V]` with the moments of the data (training) or of the
 population (test), and the error of the score is `E = 1 + (1/d)[tr G^T U* G/D + 2 c_1 tr G^T W/sqrt(d D)]`, U* that of the population.
 
-Generalization time: when E falls below a threshold. Memorization time: when the gap `L_test - L_train` has grown to what one calls memorized.
-Both thresholds are arguments, because the answers depend on them.
+Generalization time: when E falls below a threshold. Memorization time: when the gap `L_test - L_train` has grown to what one calls
+memorized. Both thresholds are arguments, because the answers depend on them.
 """
 
 import copy
@@ -156,9 +156,9 @@ def best_time(flow: GradientFlow) -> float:
 def memorization_time(flow: GradientFlow, *, level: float, relative_to: Relative) -> float:
     """The first training time at which the model counts as memorizing, by a definition that the caller chooses.
 
-    With `relative_to` = "final gap": the gap `L_test - L_train` exceeds `level` times its limit for tau -> infinity, 0 < level < 1; "absolute":
-    the gap exceeds `level`; "least error": after its minimum the score error exceeds `level` > 1 times the minimum. Infinite if
-    that never happens. Found among 40 times per decade, then refined to 10 digits.
+    With `relative_to` = "final gap": the gap `L_test - L_train` exceeds `level` times its limit for tau -> infinity, 0 < level < 1;
+    "absolute": the gap exceeds `level`; "least error": after its minimum the score error exceeds `level` > 1 times the minimum.
+    Infinite if that never happens. Found among 40 times per decade, then refined to 10 digits.
 
     The definitions disagree, in how the time grows with the number of data too: there is none by default.
     """

@@ -37,13 +37,15 @@ def test_one_principal_direction():
     rate = 1 / float(ge.mode_time(modes.eigenvalues, 30.0, 0.02))
     expected = -math.log1p(-math.sqrt(0.5)) / rate
     assert ge.predicted_memorization_time([4.0], 30.0, 4.0, 0.02, level=0.5) == pytest.approx(expected, rel=1e-9)
-    assert modes.eigenvalues.shape == modes.weights.shape == (1,) and 0 < modes.train_loss < 1
+    assert modes.eigenvalues.shape == modes.weights.shape == (1,)
+    assert 0 < modes.train_loss < 1
 
 
 def test_the_resolvent_far_away_is_minus_one_over_z():
     z = torch.tensor([1e6j, 1e9 + 1e9j], dtype=torch.complex128)
     q = ge.stieltjes(z, 30.0, 4.0, 0.02)
-    assert q.shape == (2,) and bool(((q * z + 1).abs() < 2e-6).all())
+    assert q.shape == (2,)
+    assert bool(((q * z + 1).abs() < 2e-6).all())
     assert bool((ge.stieltjes(1e-3 + 1e-6j, 30.0, 4.0, 0.02).imag > 0).all())
 
 

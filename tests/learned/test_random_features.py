@@ -43,7 +43,8 @@ def test_shapes_and_dtypes():
     for dtype in (torch.float32, torch.float64):
         w, x = WEIGHTS.to(dtype), POINTS.to(dtype)
         for moments in (population_moments(w, 0.1), train_moments(w, x, 0.1)):
-            assert moments.second.shape == (7, 7) and moments.cross.shape == (7, 3)
+            assert moments.second.shape == (7, 7)
+            assert moments.cross.shape == (7, 3)
             assert moments.second.dtype == moments.cross.dtype == dtype
             assert 0 <= moments.truncation <= 1e-13
             assert torch.equal(moments.second, moments.second.mT)
@@ -119,9 +120,9 @@ def test_bad_weights_points_and_readouts_are_named():
         population_moments(2 * WEIGHTS, 0.1)
     with pytest.raises(ValueError, match=r"weights = .*non-empty"):
         population_moments(torch.zeros(0, 3), 0.1)
-    with pytest.raises(ValueError, match="points = .*dimension 3"):
+    with pytest.raises(ValueError, match=r"points = .*dimension 3"):
         train_moments(WEIGHTS, torch.zeros(2, 4), 0.1)
-    with pytest.raises(ValueError, match="points = .*NaN"):
+    with pytest.raises(ValueError, match=r"points = .*NaN"):
         train_moments(WEIGHTS, torch.full((2, 3), float("nan")), 0.1)
     with pytest.raises(ValueError, match=r"readout = .*\(3, 7\)"):
         score_error(torch.zeros(7, 3), WEIGHTS)

@@ -26,7 +26,8 @@ def test_losses_are_those_of_the_trained_matrix():
 
 def test_shapes_start_and_limit():
     tau = torch.tensor([[0.0, 1.0], [1e5, math.inf]])
-    assert FLOW.gap(tau).shape == (2, 2) and FLOW.eigenvalues.shape == FLOW.rates.shape == (96,)
+    assert FLOW.gap(tau).shape == (2, 2)
+    assert FLOW.eigenvalues.shape == FLOW.rates.shape == (96,)
     assert FLOW.train_loss(0.0) == FLOW.test_loss(0.0) == FLOW.score_error(0.0) == 1.0
     torch.testing.assert_close(FLOW.test_loss(1e300), FLOW.test_loss(math.inf))
     assert (FLOW.p, FLOW.d, FLOW.n) == (96, 8, 20)
@@ -76,7 +77,8 @@ def test_what_never_happens_takes_forever():
 def test_one_point_is_a_data_set(points):
     flow = GradientFlow(WEIGHTS, points, NOISE)
     values = flow.test_loss(torch.tensor([1.0, 1e6, math.inf]))
-    assert bool(torch.isfinite(values).all()) and float(flow.train_loss(math.inf)) < 1
+    assert bool(torch.isfinite(values).all())
+    assert float(flow.train_loss(math.inf)) < 1
 
 
 def test_bad_input_is_named():
@@ -84,13 +86,13 @@ def test_bad_input_is_named():
         FLOW.train_loss(-1.0)
     with pytest.raises(ValueError, match="tau = nan"):
         FLOW.score_error(math.nan)
-    with pytest.raises(ValueError, match="tau = .*one training time"):
+    with pytest.raises(ValueError, match=r"tau = .*one training time"):
         FLOW.readout(torch.ones(3))
     with pytest.raises(ValueError, match="threshold = 0"):
         generalization_time(FLOW, threshold=0.0)
-    with pytest.raises(ValueError, match="level = 1.0"):
+    with pytest.raises(ValueError, match=r"level = 1.0"):
         memorization_time(FLOW, level=1.0, relative_to="final gap")
-    with pytest.raises(ValueError, match="level = 1.0"):
+    with pytest.raises(ValueError, match=r"level = 1.0"):
         memorization_time(FLOW, level=1.0, relative_to="least error")
     with pytest.raises(ValueError, match="noise = 2"):
         GradientFlow(WEIGHTS, POINTS, 2.0)
