@@ -1,6 +1,6 @@
 r"""What replaces the features of `kss.learned.random_features` when dimensions are large: a Gaussian model with the same first moments.
 
-In the limit `p, n, d -> infinity` with `psi_p = p/d` and `psi_n = n/d` fixed, the training moment of the noisy features of n data behaves like
+For `p, n, d -> infinity` with `psi_p = p/d` and `psi_n = n/d` fixed, the training moment of the noisy features of n data behaves like
 
     U ~ (1/n) G G^T + b^2 W W^T/d + s^2 I,    G = sqrt(1 - D) a W X/sqrt(d) + v Omega,
 

@@ -42,7 +42,7 @@ class GradientFlow:
 
     Arguments: `weights` W (p, d), rows of norm `sqrt(d)`; `points` (n, d); `noise` D in (0, 1). One eigendecomposition, of cost `p^3`;
     afterwards a training time costs `p^2`. Training times are numbers >= 0, `math.inf` included, or arrays of them of shape (...);
-    what comes back has that shape and is float64. Eigenvectors whose eigenvalue is zero to rounding are not learned.
+    what comes back has that shape and is float64. Eigenvectors whose eigenvalue is zero to the accuracy of U are not learned.
 
     Source: the gradient flow and its time scales, Bonnaire, Urfin, Biroli and Mezard, arXiv 2505.17638; exact moments derived here.
     """
@@ -55,7 +55,8 @@ class GradientFlow:
         self.n = len(as_points("points", points))
         self.eigenvalues, self._q = torch.linalg.eigh(train.second.double())
         """Of U, ascending, (p,)."""
-        learned = self.eigenvalues > self.p * torch.finfo(torch.float64).eps * self.eigenvalues[-1]
+        rounding = 8 * torch.finfo(torch.float64).eps * self.eigenvalues[-1]
+        learned = self.eigenvalues > self.p * (train.truncation + rounding)
         self._learned = learned
         self._v = (self._q.mT @ train.cross.double()) * learned.unsqueeze(1)
         self._quadratic = (self._q.mT @ population.second @ self._q) * (self._v @ self._v.mT)
