@@ -7,6 +7,7 @@ from kss.claims import (  # noqa: F401 - importing a chapter's module enters its
     bandwidth,
     beyond_clt,
     bias_variance,
+    clocks,
     clocks_model,
     compact_kernels,
     empirical_score,

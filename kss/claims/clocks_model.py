@@ -400,6 +400,7 @@ def training_loss_on_the_way(predict: Any = GradientFlow.train_loss, *, generato
 @check(
     "clocks.flow",
     by="quadrature",
+    lane="full",
     mutants={
         "off by 1e-6": returns(lambda value, *_: value * (1 + 1e-6)),
         "training loss": instead(GradientFlow.train_loss),
@@ -441,7 +442,8 @@ claim(
     "clocks.limit",
     title="Trained for ever, the model is the least-squares fit of the noise",
     statement=r"""As $\tau \to \infty$, $\sqrt{\Delta/p}\,A(\tau)^\top \to -U^{-1}V$: the minimizer of the training loss over all $A$,
-the linear regression of $-\xi$ on $\sqrt{\Delta/p}\,\varphi(x_\Delta)$ over data and noise. (If $U$ is singular: the minimizer of least norm.)""",
+the linear regression of $-\xi$ on $\sqrt{\Delta/p}\,\varphi(x_\Delta)$ over data and noise. (If $U$ is singular: the minimizer of
+least norm.)""",
     source="classical",
     regime=MODEL,
     uses=("clocks.flow",),
@@ -485,7 +487,7 @@ $$a = \frac{\mathbb E[\sigma u]}{\sqrt{1-\Delta}}, \quad b = \mathbb E[v\sigma],
 v_\Delta^2 = \mathbb E_u(\mathbb E_v\sigma)^2 - a^2(1-\Delta), \quad s_\Delta^2 = \mathbb E\sigma^2 - a^2(1-\Delta) - v_\Delta^2 - b^2$$
 
 are $a = c_1$, whatever $\Delta$; $b^2 = \Delta c_1^2$; $v_\Delta^2 = \sum_{k\ge2}c_k^2(1-\Delta)^k$;
-$s_\Delta^2 = \sum_{k\ge2}c_k^2\big(1 - (1-\Delta)^k\big)$. 
+$s_\Delta^2 = \sum_{k\ge2}c_k^2\big(1 - (1-\Delta)^k\big)$.
 So $s_\Delta^2 \simeq \Delta\,\sum_{k \ge 2} k c_k^2$ for small $\Delta$, while $v_\Delta^2$ tends to $\sum_{k \ge 2} c_k^2$.""",
     source=f"definitions: {PAPER} (authors' code); closed forms derived here",
     regime=r"$0 < \Delta < 1$.",

@@ -11,7 +11,7 @@ X (d, n) the data, Omega (p, n) independent and standard normal. With the Hermit
 Along each principal direction of the data, `mu` its eigenvalue of `sum_i x_i x_i^T/d`, `U - s^2` is a 2 x 2 matrix when
 `psi_p >> psi_n > 1`: one large eigenvalue, learned first and the same for the population, and one small, by which the data are memorized.
 The other n - d directions that data give form bulk 1, `s^2 + v^2 (1 +- sqrt(psi_p/psi_n))^2`; the p - n - d that no datum touches
-stay at `s^2`.
+stay at `s^2`. In the features themselves these last form a third bulk, of relative width `sqrt(psi_p/n)`, which closes as n grows.
 
 Source: constants, bulks and the equations for the resolvent, Bonnaire, Urfin, Biroli and Mezard, arXiv 2505.17638 and its code; closed
 forms of the constants, the small eigenvalues and what follows from them, derived here.
@@ -26,7 +26,7 @@ from jaxtyping import Complex, Float
 from scipy import optimize
 from torch import Tensor
 
-from kss._validation import ArrayLike, as_positive, as_tensor, reject
+from kss._validation import ArrayLike, as_count, as_positive, as_tensor, reject
 from kss.learned.random_features import as_noise, tanh_coefficients
 
 
@@ -56,6 +56,16 @@ def bulk_edges(psi_p: float, psi_n: float, noise: float) -> tuple[float, float]:
     psi_p, psi_n, k = as_positive("psi_p", psi_p), as_positive("psi_n", psi_n), constants(noise)
     ratio = math.sqrt(psi_p / psi_n)
     return k.s2 + k.v2 * (1 - ratio) ** 2, k.s2 + k.v2 * (1 + ratio) ** 2
+
+
+def untouched_edges(psi_p: float, n: int, noise: float) -> tuple[float, float]:
+    """`s^2 (1 -+ sqrt(psi_p/n))^2`: ends of the third bulk, the p - n - d smallest eigenvalues of the features' U at finite n.
+
+    To leading order in D what the Gaussian equivalent calls `s^2 I` is `(D/n d) Y Y^T`, Y with the rows `w_i x (tanh'(m_i.) - c_1)` in
+    `R^{nd}`: a Marchenko-Pastur law of aspect `p/(n d) = psi_p/n`. The lower end is 0 from `n = psi_p` on downwards.
+    """
+    ratio, s2 = math.sqrt(as_positive("psi_p", psi_p) / as_count("n", n)), constants(noise).s2
+    return s2 * max(0.0, 1 - ratio) ** 2, s2 * (1 + ratio) ** 2
 
 
 def mode_time(eigenvalue: ArrayLike, psi_p: float, noise: float) -> Float[Tensor, "*batch"]:
