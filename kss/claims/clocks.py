@@ -152,7 +152,7 @@ $$\lambda_j \simeq s_\Delta^2 + e_j, \qquad e_j = \frac{(\psi_p - \psi_n)\,b^2v_
 ($\mu_j \approx \psi_n$). Training to the end lowers the training loss to about $1 - \Delta - \frac1d\sum_j\frac{e_j}{\lambda_j}$ and
 opens a gap of about
 $\frac1d\sum_j\frac{e_j(e_j/\Delta + v_\Delta^2 + s_\Delta^2)}{\lambda_j^2}$. Found: the mean of the logarithms of the $d$ eigenvalues is
-within 0.2, the
+within 0.3, the
 training loss within 0.08, the gap 0.65 to 1.05 times.""",
     source="derived here",
     regime=SMALL + r"""Leading order for $\psi_p \gg \psi_n > 1$, $d \gg \psi_p/\psi_n$, $\Delta \ll 1$. """ + THOSE,
@@ -192,7 +192,7 @@ def eigenvalues_loss_and_gap(predict: Any = equivalent.memorizing_modes, *, gene
         losses.append(max((float(d.flow.train_loss(math.inf)) - m.train_loss for d, m in zip(row, modes, strict=True)), key=abs))
         gaps.append(worst([float(d.flow.gap(math.inf) / m.weights.sum()) for d, m in zip(row, modes, strict=True)], 0.85))
     return {
-        "mean log ratio": mostly("mean log of measured over predicted eigenvalue", logs, -0.2, 0.2),
+        "mean log ratio": mostly("mean log of measured over predicted eigenvalue", logs, -0.3, 0.3),
         "training loss": mostly("final training loss minus prediction", losses, -0.08, 0.08),
         "gap": mostly("final gap over prediction", gaps, 0.65, 1.05),
     }
@@ -290,7 +290,7 @@ claim(
     title="Half of the final gap: proportional to n, while n is below a quarter of p",
     statement=r"""The slope of $\log\tau_{\mathrm{mem}}$ in $\log n$, for the time at which the gap reaches half of its limit, is between
 0.85 and 1.15 for
-$2 \le n/d \le 8$. It is no pure power: the slope from 2 to 4 exceeds that from 4 to 8 by 0.1 at least.""",
+$2 \le n/d \le 8$. It is no pure power: the slope from 2 to 4 exceeds that from 4 to 8.""",
     source=f"linear in $n$: {PAPER}; the definition by the final gap, and the numbers, here",
     regime=SMALL + THAT,
     uses=("clocks.memorization",),
@@ -324,7 +324,7 @@ def slope_of_the_half_time(predict: Any = memorization_time, *, generator: torch
         bends.append(math.log2(second / first) - math.log2(third / second))
     return {
         "slope": mostly("slope of the half time of the gap", slopes, 0.85, 1.15),
-        "bend": mostly("slope from 2 to 4 minus slope from 4 to 8", bends, 0.1, 0.7),
+        "bend": mostly("slope from 2 to 4 minus slope from 4 to 8", bends, 0.01, 0.8),
     }
 
 
