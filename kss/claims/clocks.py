@@ -204,7 +204,7 @@ claim(
     statement=r"""Refuted for infinitely many noise draws: if only the $n$ largest eigenvectors of $U$ (bulks 2 and 1) are learned, for
 ever, the training loss stays above $0.93\,(1-\Delta)$, and the gap between test and training loss ends below 5 % of what it is when all are
 learned; then the training loss ends below $0.85\,(1 - \Delta)$.""",
-    source=f"the statement: a reading of {PAPER}, where the bulks set the two times; counterexample found here",
+    source=f"our reading of {PAPER}, where the two bulks set the two times; counterexample found here",
     regime=SMALL + THOSE,
     uses=("clocks.modes",),
     chapter=CHAPTER,
@@ -249,7 +249,7 @@ times the solution of
 $$\sum_jg_j\big(1 - e^{-r_j\tau}\big)^2 = \tfrac12\sum_jg_j, \qquad r_j = \frac{2\Delta\lambda_j}{\psi_p}, \quad
 g_j = \frac{e_j(e_j/\Delta + v_\Delta^2 + s_\Delta^2)}{\lambda_j^2} ,$$
 
-with $e_j$, $\lambda_j$ of {claim}`clocks.modes`. While $e_j \gg s_\Delta^2$ this is proportional to
+with $e_j$, $\lambda_j$ of {claim}`clocks.modes`. While $e_j \gg s_\Delta^2$ and $\Delta \ll 1$ this is nearly proportional to
 $\dfrac{\psi_p}{\psi_p - \psi_n}\cdot\dfrac{n}{\Delta^2v_\Delta^2d}$.""",
     source="derived here",
     regime=SMALL + r"""As in {claim}`clocks.modes`; the rest of the spectrum is taken to be at $s_\Delta^2$. """ + THOSE,

@@ -21,7 +21,7 @@ Plan = tuple[tuple[int, int, float, tuple[int, ...]], ...]
 """For each draw of weights and data: d, p, the Ornstein-Uhlenbeck time, and the values of n/d; the data are nested."""
 
 SMALL = r"""The random-features model of {claim}`clocks.flow` with rows of $W$ uniform on the sphere and data from $\mathcal N(0, I_d)$;
-$\psi_p = p/d$, $\psi_n = n/d$; $p > n + d$. """
+$\psi_p = p/d$, $\psi_n = n/d$; $p > n + d$; $\Delta = 1 - e^{-2u}$. """
 ALPHA = 1e-9
 DRAWS = 6
 HOLDS = 0.01
@@ -100,18 +100,25 @@ $x > 3\,s_\Delta^2$.""",
 
 
 @functools.cache
-def _sample_covariance(z: complex, psi_p: float, psi_n: float, noise: float) -> complex:
-    """The same trace by another route: with `K = W W^T/d` of Marchenko-Pastur law, U is a sample covariance plus a matrix that commutes.
-
-    With `C = (1 - D) a^2 K + v^2` and `B = b^2 K + s^2` the resolvent is `(B + C/(1 + e) - z)^{-1}`, `e = (1/n) tr C (...)^{-1}`:
-    fixed point by iteration, the mean over K by Chebyshev's quadrature. The constants by integrals over the plane.
-    """
+def _plane_constants(noise: float) -> tuple[float, float, float, float]:
+    """`(1 - D) a^2, b, v^2, s^2` by their definitions, as integrals over the plane."""
     g = np.arange(-8.4, 8.5, 0.2)
     weight = 0.2 * np.exp(-(g**2) / 2) / math.sqrt(2 * math.pi)
     sigma = np.tanh(math.sqrt(1 - noise) * g[:, None] + math.sqrt(noise) * g)
     signal, b = float(weight * g @ sigma @ weight) ** 2, float(weight @ sigma @ (weight * g))
     v2 = float(weight @ (sigma @ weight) ** 2) - signal
     s2 = float(weight @ sigma**2 @ weight) - signal - v2 - b**2
+    return signal, b, v2, s2
+
+
+@functools.cache
+def _sample_covariance(z: complex, psi_p: float, psi_n: float, noise: float) -> complex:
+    """The same trace by another route: with `K = W W^T/d` of Marchenko-Pastur law, U is a sample covariance plus a matrix that commutes.
+
+    With `C = (1 - D) a^2 K + v^2` and `B = b^2 K + s^2` the resolvent is `(B + C/(1 + e) - z)^{-1}`, `e = (1/n) tr C (...)^{-1}`:
+    fixed point by iteration, the mean over K by Chebyshev's quadrature. The constants by integrals over the plane.
+    """
+    signal, b, v2, s2 = _plane_constants(noise)
     angle = (np.arange(4000) + 0.5) * math.pi / 4000
     center, radius = psi_p + 1, 2 * math.sqrt(psi_p)
     kappa = center + radius * np.cos(angle)
@@ -148,6 +155,41 @@ def resolvent_by_another_route(predict: Any = equivalent.stieltjes, *, generator
         for part in ("real", "imag"):
             what = f"{part} part of q at psi_p = {psi_p}, psi_n = {psi_n}, D = {noise}"
             worst = max(worst, agree(what, getattr(got, part), getattr(expected, part), 1e-8 * np.abs(expected)))
+    return {"worst error/allowance": worst}
+
+
+@check(
+    "clocks.resolvent",
+    by="quadrature",
+    mutants={
+        "off by 1e-7": returns(lambda q, *_: q * (1 + 1e-7)),
+        "psi_n and psi_p exchanged": instead(lambda z, psi_p, psi_n, noise: equivalent.stieltjes(z, psi_n, psi_p, noise)),
+        "far away": instead(lambda z, psi_p, psi_n, noise: -1 / z),
+        "b forgotten": returns(lambda q, z, psi_p, psi_n, noise: 1 / (1 / q - equivalent.constants(noise).b2)),
+    },
+)
+def displayed_equations(predict: Any = equivalent.stieltjes, *, generator: torch.Generator) -> Numbers:
+    """The equations as they are displayed, down to Im z = |z|/1000: `D_0` from the second to fourth, a residual from the last."""
+    worst = 0.0
+    for psi_p, psi_n, noise in ((32.0, 4.0, 0.0198), (24.0, 2.0, 0.1), (8.0, 12.0, 0.3), (0.7, 3.0, 0.6)):
+        signal, _, v2, s2 = _plane_constants(noise)
+        b2 = _plane_constants(noise)[1] ** 2
+        x = np.geomspace(1e-3, 60, 40)
+        z = x * (1 + 1e-3j)
+        q = predict(torch.from_numpy(z), psi_p, psi_n, noise).numpy()
+        require(bool((q.imag > 0).all()), "Im q > 0")
+        s_hat, ratio = b2 * psi_p + 1 / q, psi_p / psi_n
+        constant = 1 + ratio * v2 * q
+        # D_0 = constant + ratio signal D_0/(s_hat D_0 + psi_p signal) is quadratic in D_0; one of its roots is meant.
+        linear = psi_p * signal - constant * s_hat - ratio * signal
+        root = np.sqrt(linear**2 + 4 * s_hat * constant * psi_p * signal)
+        residuals = []
+        for d0 in ((-linear + root) / (2 * s_hat), (-linear - root) / (2 * s_hat)):
+            r = 1 / (s_hat + psi_p * signal / d0)
+            terms = np.stack((psi_p * (s2 - z), psi_p * v2 / d0, (1 - psi_p) / q, -r / q**2))
+            residuals.append(np.abs(terms.sum(0)) / np.abs(terms).max(0))
+        what = f"residual at psi_p = {psi_p}, psi_n = {psi_n}, D = {noise}"
+        worst = max(worst, agree(what, np.minimum(*residuals), np.zeros(40), 1e-8))
     return {"worst error/allowance": worst}
 
 

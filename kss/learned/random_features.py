@@ -35,7 +35,7 @@ from kss._validation import ArrayLike, Seed, as_count, as_generator, as_points, 
 TOLERANCE = 1e-13
 """Terms of a Hermite expansion are added until what is left of an entry of U is certainly below this."""
 MOST_ORDERS = 150
-"""`c_k^2` is below 1e-17 from there on, so the sum over k never needs more."""
+"""`c_k^2` is below 1e-16 from there on, so the sum over k never needs more."""
 BLOCK = 2**24
 """At most so many values of the activation are held at once."""
 
@@ -141,7 +141,7 @@ def score_error(readout: ArrayLike, weights: ArrayLike) -> Float[Tensor, ""]:
 
 @functools.cache
 def tanh_coefficients() -> Float[np.ndarray, " orders"]:
-    """`c_k = E tanh(g) h_k(g)` for k = 0 ... 150, zero for even k, to 1e-16; `c_1^2 = 0.3669` holds most of `E tanh(g)^2 = 0.3943`."""
+    """`c_k = E tanh(g) h_k(g)` for k = 0 ... 150, zero for even k, to 1e-15; `c_1^2 = 0.3669` holds most of `E tanh(g)^2 = 0.3943`."""
     # The trapezoid rule: tanh is analytic in a strip of half-width pi/2, so its error is below e^(-90); e^(-x^2/4) h_k is bounded.
     step = 0.1
     x = step * np.arange(-130, 131)

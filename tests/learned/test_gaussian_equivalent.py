@@ -26,6 +26,8 @@ def test_edges_and_times_by_hand():
     k = ge.constants(0.1)
     low, high = ge.bulk_edges(9.0, 1.0, 0.1)
     assert (low, high) == pytest.approx((k.s2 + 4 * k.v2, k.s2 + 16 * k.v2))
+    assert ge.untouched_edges(25.0, 100, 0.1) == pytest.approx((k.s2 / 4, 9 * k.s2 / 4))
+    assert ge.untouched_edges(25.0, 25, 0.1)[0] == ge.untouched_edges(25.0, 9, 0.1)[0] == 0.0
     assert float(ge.mode_time(2.0, 8.0, 0.1)) == pytest.approx(20.0)
     assert ge.predicted_generalization_time(math.exp(-4), 0.1) == pytest.approx(1 / (0.1 * k.a**2))
     assert ge.predicted_generalization_time(1.0, 0.1) == 0.0

@@ -31,6 +31,7 @@ def test_shapes_start_and_limit():
     assert FLOW.train_loss(0.0) == FLOW.test_loss(0.0) == FLOW.score_error(0.0) == 1.0
     torch.testing.assert_close(FLOW.test_loss(1e300), FLOW.test_loss(math.inf))
     assert (FLOW.p, FLOW.d, FLOW.n) == (96, 8, 20)
+    torch.testing.assert_close(FLOW.rates, 2 * NOISE * FLOW.eigenvalues / 12)  # psi_p = 12
 
 
 def test_training_loss_falls_all_the_time():
@@ -47,7 +48,13 @@ def test_restriction_to_all_or_no_eigenvectors():
     torch.testing.assert_close(FLOW.restricted(96).test_loss(50.0), FLOW.test_loss(50.0))
     none = FLOW.restricted(0)
     assert none.test_loss(50.0) == none.train_loss(math.inf) == 1.0
-    assert FLOW.restricted(8).train_loss(math.inf) > FLOW.train_loss(math.inf)
+    few = FLOW.restricted(8)
+    assert few.train_loss(math.inf) > FLOW.train_loss(math.inf)
+    # Its clock is read off its own curve, also after that of the whole flow has been looked at.
+    half = memorization_time(FLOW, level=0.5, relative_to="final gap")
+    own = memorization_time(FLOW.restricted(30), level=0.5, relative_to="final gap")
+    assert own != half
+    assert float(FLOW.restricted(30).gap(own)) == pytest.approx(float(FLOW.restricted(30).gap(math.inf)) / 2, rel=1e-8)
     with pytest.raises(ValueError, match="learned"):
         generalization_time(none, threshold=0.5)
     with pytest.raises(ValueError, match="modes = 97"):
@@ -70,6 +77,9 @@ def test_clocks_are_read_where_the_curves_cross():
 def test_what_never_happens_takes_forever():
     assert generalization_time(FLOW, threshold=1e-9) == math.inf
     assert memorization_time(FLOW, level=1e9, relative_to="absolute") == math.inf
+    reachable = float(FLOW.gap(math.inf)) * 0.9  # by the whole flow, not by the first eight
+    assert memorization_time(FLOW, level=reachable, relative_to="absolute") < math.inf
+    assert memorization_time(FLOW.restricted(8), level=reachable, relative_to="absolute") == math.inf
     assert generalization_time(FLOW, threshold=2.0) == 0.0
 
 
