@@ -20,10 +20,15 @@ class Draw(NamedTuple):
     """One data set with its flow."""
 
     flow: GradientFlow
-    moments: torch.Tensor
-    """Eigenvalues of `sum_i x_i x_i^T/d`."""
+    second: torch.Tensor
+    """`sum_i x_i x_i^T/d`, (d, d)."""
     psi_p: float
     psi_n: float
+
+    @property
+    def moments(self) -> torch.Tensor:
+        """Its eigenvalues."""
+        return torch.linalg.eigvalsh(self.second)
 
     @property
     def top(self) -> Array:
@@ -41,7 +46,7 @@ def _draws(plan: Plan, seed: int) -> list[list[Draw]]:
         row = []
         for ratio in ratios:
             x = points[: ratio * d]
-            row.append(Draw(GradientFlow(weights, x, noise_at(time)), torch.linalg.eigvalsh(x.mT @ x / d), p / d, float(ratio)))
+            row.append(Draw(GradientFlow(weights, x, noise_at(time)), x.mT @ x / d, p / d, float(ratio)))
         draws.append(row)
     return draws
 
@@ -143,7 +148,7 @@ def flat_in_the_number_of_data(predict: Any = generalization_time, *, generator:
 
 claim(
     "clocks.modes",
-    title="Memorization needs d modes, one for each principal direction of the data",
+    title="Memorization needs d modes, one for each dimension of the data",
     statement=r"""Let $\mu_1, \dots, \mu_d$ be the eigenvalues of $\frac1d\sum_\nu x_\nu x_\nu^\top$. Below bulk 1 there are $d$ eigenvalues
 
 $$\lambda_j \simeq s_\Delta^2 + e_j, \qquad e_j = \frac{(\psi_p - \psi_n)\,b^2v_\Delta^2}{(1-\Delta)a^2\mu_j + v_\Delta^2 + \psi_nb^2}
@@ -152,8 +157,9 @@ $$\lambda_j \simeq s_\Delta^2 + e_j, \qquad e_j = \frac{(\psi_p - \psi_n)\,b^2v_
 ($\mu_j \approx \psi_n$). Training to the end lowers the training loss to about $1 - \Delta - \frac1d\sum_j\frac{e_j}{\lambda_j}$ and
 opens a gap of about
 $\frac1d\sum_j\frac{e_j(e_j/\Delta + v_\Delta^2 + s_\Delta^2)}{\lambda_j^2}$. Found: the mean of the logarithms of the $d$ eigenvalues is
-within 0.3, the
-training loss within 0.08, the gap 0.65 to 1.05 times.""",
+within 0.3, the training loss within 0.08, the gap 0.65 to 1.05 times. Mode $j$ reads the noise in one direction of the data space, and the
+data's second moment along it orders the modes: put for $\mu_j$, it gives $\log\lambda_j$ with a correlation above 0.9 for
+$\psi_n = 2, 4$.""",
     source="derived here",
     regime=SMALL + r"""Leading order for $\psi_p \gg \psi_n > 1$, $d \gg \psi_p/\psi_n$, $\Delta \ll 1$. """ + THOSE,
     uses=("clocks.bulks", "clocks.rest"),
@@ -175,8 +181,10 @@ training loss within 0.08, the gap 0.65 to 1.05 times.""",
         "s forgotten": returns(
             lambda modes, mu, psi_p, psi_n, noise: modes._replace(eigenvalues=modes.eigenvalues - equivalent.constants(noise).s2)
         ),
-        "p for p - n": instead(lambda mu, psi_p, psi_n, noise: equivalent.memorizing_modes(mu, psi_p + 2 * psi_n, psi_n, noise)),
-        "sum for mean in the data": instead(lambda mu, psi_p, psi_n, noise: equivalent.memorizing_modes(mu / psi_n, psi_p, psi_n, noise)),
+        "p + n for p - n": instead(lambda mu, psi_p, psi_n, noise: equivalent.memorizing_modes(mu, psi_p + 2 * psi_n, psi_n, noise)),
+        "data normalized to covariance one": instead(
+            lambda mu, psi_p, psi_n, noise: equivalent.memorizing_modes(mu / psi_n, psi_p, psi_n, noise)
+        ),
     },
 )
 def eigenvalues_loss_and_gap(predict: Any = equivalent.memorizing_modes, *, generator: torch.Generator) -> Numbers:
@@ -196,6 +204,37 @@ def eigenvalues_loss_and_gap(predict: Any = equivalent.memorizing_modes, *, gene
         "training loss": mostly("final training loss minus prediction", losses, -0.08, 0.08),
         "gap": mostly("final gap over prediction", gaps, 0.65, 1.05),
     }
+
+
+@check(
+    "clocks.modes",
+    by="statistics",
+    lane="full",
+    alpha=ALPHA,
+    detects=DETECTS,
+    mutants={
+        "largest first": returns(lambda modes, *_: modes._replace(eigenvalues=modes.eigenvalues.flip(0))),
+        "all alike": instead(lambda mu, psi_p, psi_n, noise: equivalent.memorizing_modes(psi_n + 1e-9 * mu.argsort(), psi_p, psi_n, noise)),
+        "proportional to the moment": instead(lambda mu, psi_p, psi_n, noise: equivalent.memorizing_modes(1 / mu, psi_p, psi_n, noise)),
+    },
+)
+def each_mode_by_its_direction(predict: Any = equivalent.memorizing_modes, *, generator: torch.Generator) -> Numbers:
+    """The prediction from the data's second moment along the direction in which each of the d eigenvectors reads the noise."""
+    found = []
+    for row in drawn(TIMES, generator):
+        correlations = []
+        for draw in row[:2]:
+            flow = draw.flow
+            those = slice(flow.p - flow.n - flow.d, flow.p - flow.n)
+            u = flow.directions[those]
+            u = u / u.norm(dim=1, keepdim=True)
+            predicted = predict(((u @ draw.second) * u).sum(1), draw.psi_p, draw.psi_n, flow.noise).eigenvalues.log()
+            spread = predicted - predicted.mean()
+            measured = flow.eigenvalues[those].log()
+            measured = measured - measured.mean()
+            correlations.append(float(spread @ measured / (spread.norm() * measured.norm())))
+        found.append(min(correlations))
+    return {"correlation": mostly("correlation of log lambda with its prediction", found, 0.9, 1.0)}
 
 
 claim(
@@ -243,8 +282,7 @@ claim(
     "clocks.memorization",
     title="The memorization time follows from those d modes",
     statement=r"""Let $\tau_{\mathrm{mem}}$ be the time at which the gap $L_{\mathrm{test}} - L_{\mathrm{train}}$ reaches half of its
-limit. It is 0.85 to 1.5
-times the solution of
+limit. It is 0.85 to 1.5 times the solution of
 
 $$\sum_jg_j\big(1 - e^{-r_j\tau}\big)^2 = \tfrac12\sum_jg_j, \qquad r_j = \frac{2\Delta\lambda_j}{\psi_p}, \quad
 g_j = \frac{e_j(e_j/\Delta + v_\Delta^2 + s_\Delta^2)}{\lambda_j^2} ,$$

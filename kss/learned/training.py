@@ -69,6 +69,11 @@ class GradientFlow:
         """`r_j = 2 D lambda_j/psi_p`: how fast each eigenvector of U is learned."""
         return 2 * self.noise * self.d / self.p * self.eigenvalues
 
+    @property
+    def directions(self) -> Float[Tensor, "p d"]:
+        """`Q^T V`, one row for each eigenvector: the direction, in the space of the data, in which it reads the noise."""
+        return self._v
+
     def restricted(self, modes: int) -> "GradientFlow":
         """The same flow when only the eigenvectors with the `modes` largest eigenvalues are learned."""
         if as_count("modes", modes, minimum=0) > self.p:

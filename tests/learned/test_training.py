@@ -34,6 +34,14 @@ def test_shapes_start_and_limit():
     torch.testing.assert_close(FLOW.rates, 2 * NOISE * FLOW.eigenvalues / 12)  # psi_p = 12
 
 
+def test_directions_are_the_moments_along_the_eigenvectors():
+    train = train_moments(WEIGHTS, POINTS, NOISE)
+    assert FLOW.directions.shape == (96, 8)
+    torch.testing.assert_close(FLOW.directions.mT @ FLOW.directions, train.cross.mT @ train.cross)
+    quadratic = FLOW.directions.mT @ (FLOW.eigenvalues.unsqueeze(1) * FLOW.directions)
+    torch.testing.assert_close(quadratic, train.cross.mT @ train.second @ train.cross)
+
+
 def test_training_loss_falls_all_the_time():
     losses = FLOW.train_loss(torch.logspace(-2, 9, 200))
     assert bool((losses.diff() <= 1e-14).all())
