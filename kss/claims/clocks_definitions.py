@@ -86,7 +86,8 @@ def slope_of_the_doubling(predict: Any = memorization_time, *, generator: torch.
 claim(
     "clocks.best_time",
     title="The best time to stop does not depend on the number of data",
-    statement=r"""Refuted: the time at which the error of the score (so the test loss, too) is least has a slope in $\log n$ between 0.15 and 0.4.""",
+    statement=r"""Refuted: the time at which the error of the score (so the test loss, too) is least has a slope in $\log n$
+between 0.15 and 0.4.""",
     source="counterexample found here",
     regime=SMALL + THAT,
     uses=("clocks.generalization", "clocks.denoising"),
