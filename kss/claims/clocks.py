@@ -238,11 +238,12 @@ def each_mode_by_its_direction(predict: Any = equivalent.memorizing_modes, *, ge
 
 
 claim(
-    "clocks.innocent_bulk",
-    title="Bulk 1 is where the data are memorized",
-    statement=r"""Refuted for infinitely many noise draws: if only the $n$ largest eigenvectors of $U$ (bulks 2 and 1) are learned, for
-ever, the training loss stays above $0.93\,(1-\Delta)$, and the gap between test and training loss ends below 5 % of what it is when all are
-learned; then the training loss ends below $0.85\,(1 - \Delta)$.""",
+    "clocks.bulk_one",
+    title="Learning bulk 1 is what memorizes the data",
+    statement=r"""Refuted for infinitely many noise draws, as a statement on the losses: if only the $n$ largest eigenvectors of $U$
+(bulks 2 and 1) are learned, for ever, the training loss stays above $0.93\,(1-\Delta)$, and the gap between test and training loss ends
+below 5 % of what it is when all are learned; then the training loss ends below $0.85\,(1 - \Delta)$. What bulk 1 does is to spoil the
+score: with the $n$ largest alone $E$ ends at more than 5 times the least $E$ on the way.""",
     source=f"our reading of {PAPER}, where the two bulks set the two times; counterexample found here",
     regime=SMALL + THOSE,
     uses=("clocks.modes",),
@@ -252,10 +253,10 @@ learned; then the training loss ends below $0.85\,(1 - \Delta)$.""",
 
 
 @check(
-    "clocks.innocent_bulk",
+    "clocks.bulk_one",
     by="counterexample",
     lane="full",
-    alpha=3 * ALPHA,
+    alpha=4 * ALPHA,
     detects=DETECTS,
     mutants={
         "all learned": returns(lambda few, flow, modes: flow),
@@ -265,16 +266,19 @@ learned; then the training loss ends below $0.85\,(1 - \Delta)$.""",
 )
 def without_the_small_modes(predict: Any = GradientFlow.restricted, *, generator: torch.Generator) -> Numbers:
     """The end of training with and without the eigenvectors after the n largest."""
-    kept, shares, whole = [], [], []
+    kept, shares, whole, spoiled = [], [], [], []
     for row in drawn(TIMES, generator):
         few = [predict(draw.flow, draw.flow.n) for draw in row]
         kept.append(min(float(flow.train_loss(math.inf)) / (1 - flow.noise) for flow in few))
         shares.append(max(float(flow.gap(math.inf) / draw.flow.gap(math.inf)) for flow, draw in zip(few, row, strict=True)))
         whole.append(max(float(draw.flow.train_loss(math.inf)) / (1 - draw.flow.noise) for draw in row))
+        ends = [float(flow.score_error(math.inf)) for flow in few]
+        spoiled.append(min(end / float(draw.flow.score_error(best_time(draw.flow))) for end, draw in zip(ends, row, strict=True)))
     return {
         "training loss/(1 - D), n largest": mostly("training loss by the n largest", kept, 0.93, 1.05),
         "share of the gap": mostly("share of the gap by the n largest", shares, 0.0, 0.05),
         "training loss/(1 - D), all": mostly("training loss by all", whole, 0.0, 0.85),
+        "E at the end/least E": mostly("E at the end by the n largest, over the least E", spoiled, 5.0, math.inf),
     }
 
 
