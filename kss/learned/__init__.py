@@ -1,4 +1,4 @@
-"""Denoisers that are learned from the data rather than computed from them."""
+"""Scores that are learned from the data: networks, and models whose training is known exactly."""
 
 from kss.learned.loss import denoising_loss, excess_loss, least_loss
 from kss.learned.mlp import TrainedDenoiser, train_denoiser, training_run
