@@ -3,18 +3,24 @@
 from kss.diagnostics.dimension import DimensionEstimate, NoScalingWindow, Profile, intrinsic_dimension, scaling_profile
 from kss.diagnostics.divergence import KnnKl, flow_kl, knn_kl
 from kss.diagnostics.path_divergence import EffectiveSize, PathDivergence, effective_dataset_size, mean_path_divergence
+from kss.diagnostics.supervision import Interval, RegionErrors, SupervisionReport, shells_hit, supervision_report
 
 __all__ = [
     "DimensionEstimate",
     "EffectiveSize",
+    "Interval",
     "KnnKl",
     "NoScalingWindow",
     "PathDivergence",
     "Profile",
+    "RegionErrors",
+    "SupervisionReport",
     "effective_dataset_size",
     "flow_kl",
     "intrinsic_dimension",
     "knn_kl",
     "mean_path_divergence",
     "scaling_profile",
+    "shells_hit",
+    "supervision_report",
 ]
