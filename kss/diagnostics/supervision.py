@@ -1,14 +1,15 @@
 r"""The error of a score, where the training supervised it and where it had to extrapolate.
 
-Training inputs at noise variance t are `x_i + sqrt(t) Z`; they lie in shells of radius `sqrt(d t)` about the data (`kss.theory.supervision`).
-The inputs of generation are those of the law, `c + sqrt(t) Z` with c a point that was not trained on, and for small t
-these lie outside of every shell. Two references, `s^N` of the data and `s` of the law, and two kinds of inputs, make four errors,
+Training inputs at noise variance t are `x_i + sqrt(t) Z`; they lie in shells of radius `sqrt(d t)` about the data
+(`kss.theory.supervision`). The inputs of generation are those of the law, `c + sqrt(t) Z` with c a point that was not trained on,
+and for small t these lie outside of every shell. Two references, `s^N` of the data and `s` of the law, and two kinds of
+inputs, make four errors,
 
     E |D - m^N|^2 / d,    E |D - m|^2 / d,    D = x + t s_theta(x),
 
-in units of the variance of the data. The first, over training inputs, is what the training loss exceeds its least value by; the second, over
-fresh inputs, the same of the loss on test data; the first over fresh inputs is not measured by any loss. Divided by `E |m^N - x|^2 / d` the
-first is the relative square error of the score.
+in units of the variance of the data. The first, over training inputs, is what the training loss exceeds its least value by; the second,
+over fresh inputs, the same of the loss on test data; the first, over fresh inputs, is not measured by any loss. Divided by
+`E |m^N - x|^2 / d` the first is the relative square error of the score.
 
 Source of the distinction: Song, Kim, Chen, Du, Kakade, Sitzmann, arXiv 2510.01378.
 """
@@ -91,13 +92,15 @@ def supervision_report(
 ) -> SupervisionReport:
     """The error of `score` at noise variance `t`, split into where it was supervised and where it extrapolates.
 
-    Arguments: `score`, anything with `score(x, t)`; `points` (N, d), the training data; `fresh` (M, d), clean points of the same law that were
-    not trained on; `delta` >= 0, the relative half-width of the shells (2.5/sqrt(2 d) holds about 98 % of the training inputs); `draws`
-    noisy versions of each point; `truth`, the score of the law, if known. Intervals are for the given score and data set: they say how
-    well the errors are known from so many inputs, not how they vary from training to training. They treat the clean points as drawn at random
-    and are normal approximations on the scale of the logarithm, so want some twenty points of each kind; from one point they are (0, infinity).
+    Arguments: `score`, anything with `score(x, t)`; `points` (N, d), the training data; `fresh` (M, d), clean points of the same
+    law that were not trained on; `delta` >= 0, the relative half-width of the shells (2.5/sqrt(2 d) holds about 98 % of the
+    training inputs); `draws` noisy versions of each point; `truth`, the score of the law, if known.
 
-    >>> from kss.distributions import Empirical, Gaussian
+    Intervals are for the given score and data set: they say how well the errors are known from so many inputs, not how they vary from
+    training to training. They treat the clean points as drawn at random and are normal approximations on the scale of the
+    logarithm, so want some twenty points of each kind; from one point they are (0, infinity).
+
+    >>> from kss.distributions import Gaussian
     >>> law = Gaussian([0.0] * 16, 1.0)
     >>> data = law.sample(50, 1)
     >>> found = supervision_report(law, data, law.sample(50, 2), 0.2, delta=0.4, truth=law, generator=3)

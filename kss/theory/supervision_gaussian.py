@@ -6,8 +6,9 @@ Data `x_1..x_n` and a clean point c are independent draws from `N(0, v I_d)`, `x
     |x - x_j|^2 = v chi^2_d((v + t) s/v)                    for a datum that has nothing to do with x,
     |x - c|^2   = (v t/(v + t)) chi^2_d(t s/v)              for the point that x came from.
 
-So everything about the nearest datum is one integral over s. Averaged over s, `x - x_j ~ N(0, (2 v + t) I)`. For large d the two averages differ:
-the mean number of shells is carried by x that are untypically near 0, and typical x see their first foreign shell later, at the noise variance
+So everything about the nearest datum is one integral over s. Averaged over s, `x - x_j ~ N(0, (2 v + t) I)`. For large d the two
+averages differ: the mean number of shells is carried by x that are untypically near 0, and typical x see their first foreign
+shell later, at the noise variance
 
     t_c = v/(n^{2/d} - 1),        at which  log n = (d/2) log(1 + v/t_c) = I(X_0; X_t).
 
