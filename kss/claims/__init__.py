@@ -31,6 +31,8 @@ from kss.claims import (  # noqa: F401 - importing a chapter's module enters its
     spectral_kl,
     time_shift,
     time_shift_scores,
+    underfitting,
+    underfitting_gaussian,
     variance,
 )
 from kss.claims.registry import LEDGER, Check, CheckFailed, Claim, Lane

@@ -116,6 +116,15 @@ def mutual_information(dim: int, t: float, variance: float = 1.0) -> float:
     return as_count("dim", dim) / 2 * math.log1p(as_positive("variance", variance) / as_positive("t", t))
 
 
+def least_error(dim: int, t: float, variance: float = 1.0) -> float:
+    r"""`d v t/(v + t)`, the mean square error of the true denoiser: the mean of `|m_t(X_t) - X_0|^2`, and what no denoiser can go below.
+
+    It is the mean of `|m - m^N|^2 + tr C^N` over training inputs and data sets, whatever n.
+    """
+    t, v = as_positive("t", t), as_positive("variance", variance)
+    return as_count("dim", dim) * (v / (1 + v / t) if t > v else t / (1 + t / v))
+
+
 def strangers_weight_bound(n: int, dim: int, t: float, variance: float = 1.0) -> float:
     r"""`E min(1, (n - 1) e^{-i})`: at least the mean weight `E[1 - w_i(x)]` of all data but the one that x came from.
 
