@@ -20,16 +20,20 @@ PAPER = "Song, Kim, Chen, Du, Kakade, Sitzmann, arXiv 2510.01378"
 Numbers = dict[str, Any]
 
 
-def length_cdf(radius: Any, dim: int, shift: float) -> Any:
-    """`P(|Z + shift e| <= radius)` for Z in R^dim: the component along e by a Gauss rule, the length of the rest by its central law."""
+def length_cdf(radius: Any, dim: int, shift: float, nodes: int = 600) -> Any:
+    """`P(|Z + shift e| <= radius)` for Z in R^dim: the component along e by a Gauss rule, the length of the rest by its central law.
+
+    The component is a sine of the variable of the rule, which removes the square roots at both ends.
+    """
     radius = np.asarray(radius, dtype=np.float64)[..., None]
-    x, w = _gauss(1200)
+    u, w = _gauss(nodes)
     low, high = np.maximum(-shift - radius, -39.0), np.minimum(-shift + radius, 39.0)
     half = np.maximum(high - low, 0.0) / 2
-    z = low + half * (1 + x)
+    z = low + half * (1 + np.sin(math.pi / 2 * u))
     left = np.maximum(radius**2 - (z + shift) ** 2, 0.0)
     rest = special.gammainc((dim - 1) / 2, left / 2) if dim > 1 else np.ones_like(left)
-    return (half * w * np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi) * rest).sum(-1)
+    slope = math.pi / 2 * np.cos(math.pi / 2 * u)
+    return (half * w * slope * np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi) * rest).sum(-1)
 
 
 @cache
@@ -233,8 +237,8 @@ $$t_{\mathrm{exit}} = \frac{D^2}{d\,u} .$$
 The probability that $x$ is not beyond the shell of $x_i$, $|x - x_i| \le (1+\delta)\sqrt{dt}$, falls as $t$ falls.
 At $t_{\mathrm{exit}}$ it is
 
-$$\frac12 + \frac{1 + 3u}{3\sqrt{\pi d}\,(1 + 2u)^{3/2}} + O(d^{-1}), \qquad
-\text{and at } t = t_{\mathrm{exit}}\,e^{s\omega} \text{ it is } \Phi(s) + O(d^{-1/2}), \quad \omega = \frac1u\sqrt{\frac{2(1 + 2u)}d} .$$""",
+$$\frac12 + \frac{1 + 3u}{3\sqrt{\pi d}\,(1 + 2u)^{3/2}} + O(d^{-1}),
+\qquad \text{and at } t = t_{\mathrm{exit}}\,e^{s\omega} \text{ it is } \Phi(s) + O(d^{-1/2}), \quad \omega = \frac1u\sqrt{\frac{2(1 + 2u)}d} .$$""",
     source="Exit time: derived here, after the shells of " + PAPER,
     regime=r"""One datum, one $t$ at a time (reverse diffusion with the true score has the law of $x$ at each $t$). Monotony: all $d$.
 Expansions: $d \to \infty$ at fixed $\delta$ and $s$. With many data near $c$ some other shell may hold $x$ for longer,
@@ -267,7 +271,7 @@ def probability_at_the_exit(predict: Any = supervision.exit_time, *, generator: 
         expected = 0.5 + (1 + 3 * u) / (3 * math.sqrt(math.pi * d) * (1 + 2 * u) ** 1.5)
         worst = max(worst, agree(f"at the exit, d = {d}, delta = {delta}", found, expected, 1 / d))
         falling = [float(length_cdf(radius, d, distance / math.sqrt(t * f))) for f in (0.5, 0.8, 1.0, 1.25, 2.0)]
-        require(bool(np.all(np.diff(falling) >= 0)), f"{falling} does not grow with t, d = {d}")
+        require(bool(np.all(np.diff(falling) >= -1e-12)), f"{falling} does not grow with t, d = {d}")
         numbers[f"probability at the exit, d = {d}, delta = {delta}"] = found
     return numbers | {"worst error/allowance": worst}
 

