@@ -33,6 +33,7 @@ from kss.claims import (  # noqa: F401 - importing a chapter's module enters its
     time_shift_scores,
     underfitting,
     underfitting_gaussian,
+    underfitting_trained,
     variance,
 )
 from kss.claims.registry import LEDGER, Check, CheckFailed, Claim, Lane

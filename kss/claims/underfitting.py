@@ -238,7 +238,8 @@ The probability that $x$ is not beyond the shell of $x_i$, $|x - x_i| \le (1+\de
 At $t_{\mathrm{exit}}$ it is
 
 $$\frac12 + \frac{1 + 3u}{3\sqrt{\pi d}\,(1 + 2u)^{3/2}} + O(d^{-1}),
-\qquad \text{and at } t = t_{\mathrm{exit}}\,e^{s\omega} \text{ it is } \Phi(s) + O(d^{-1/2}), \quad \omega = \frac1u\sqrt{\frac{2(1 + 2u)}d} .$$""",
+\qquad \text{and at } t = t_{\mathrm{exit}}\,e^{s\omega} \text{ it is } \Phi(s) + O(d^{-1/2}), \quad \omega =
+\frac1u\sqrt{\frac{2(1 + 2u)}d} .$$""",
     source="Exit time: derived here, after the shells of " + PAPER,
     regime=r"""One datum, one $t$ at a time (reverse diffusion with the true score has the law of $x$ at each $t$). Monotony: all $d$.
 Expansions: $d \to \infty$ at fixed $\delta$ and $s$. With many data near $c$ some other shell may hold $x$ for longer,
@@ -351,7 +352,8 @@ def the_same_spread_in_every_dimension(predict: Any = supervision.exit_time, *, 
 claim(
     "underfitting.disjoint_shells",
     title="The shells are disjoint if and only if t is far below the collapse time",
-    statement=r"""As sets, the shells of relative half-width $\delta$ about two points at distance $D$ have a point in common if and only if
+    statement=r"""As sets, the shells of relative half-width $\delta$ about two points at distance $D$ have a point in common
+if and only if
 
 $$t \ge \frac{D^2}{4d(1 + \delta)^2},$$
 
@@ -410,7 +412,8 @@ def a_point_in_two_shells(predict: Any = supervision.meeting_time, *, generator:
 claim(
     "underfitting.losses",
     title="Training loss measures the error inside, test loss the error to the truth; nothing measures the third",
-    statement=r"""For every denoiser $D$, with $X = x_I + \sqrt t Z$ a training input ($I$ uniform) and $X^* = X_0 + \sqrt t Z$ a fresh one
+    statement=r"""For every denoiser $D$, with $X = x_I + \sqrt t Z$ a training input ($I$ uniform) and $X^* = X_0 + \sqrt t Z$
+a fresh one
 
 $$\mathbb E|D(X) - x_I|^2 = \mathbb E|D(X) - m_t^N(X)|^2 + \mathbb E\operatorname{tr} C_t^N(X), \qquad
 \mathbb E|D(X^*) - X_0|^2 = \mathbb E|D(X^*) - m_t(X^*)|^2 + \mathbb E\operatorname{tr} C_t(X^*) .$$
@@ -467,7 +470,8 @@ def excess_of_the_training_loss(predict: Any = Empirical.denoise, *, generator: 
 
 
 def _parts_for_two(v: float, t: float) -> tuple[float, float]:
-    """`E|m - m^N|^2` and `E C^N` on training inputs, for two data C +- D/2 on the line: C ~ N(0, v/2) and D ~ N(0, 2v) are independent."""
+    """`E|m - m^N|^2` and `E C^N` on training inputs, for two data C +- D/2 on the line: C ~ N(0, v/2) and D ~ N(0, 2v) are
+    independent."""
     x, w = _gauss(1200)
     places, coarse = _gauss(400)
     z, distance = 9 * x[:, None], math.sqrt(2 * v) * 9 * places

@@ -260,7 +260,8 @@ $t_c = v/(N^{2/d} - 1)$. Averaged over $x$ the exponent is
 
 $$\frac12\left[\log\Big(1 + \frac{2v}t\Big) - \frac{2v}{2v + t}\right],$$
 
-which is less: the mean number reaches one earlier, for large $\alpha$ at $\frac2e\,t_c$, because of a few $x$ that are untypically near 0.
+which is less: the mean number reaches one earlier, for large $\alpha$ at $\frac2e\,t_c$, because of a few $x$ that are
+untypically near 0.
 With shells of relative half-width $\delta$ both thresholds move to smaller $t$; the exponents are those of `hit_exponent`.""",
     source=f"$t_c$: {BIROLI}, in another time. That the exponent for shells is the same: derived here",
     regime=DATA + r"; $d \to \infty$ at fixed $t/v$ and $\delta$, $t(1+\delta)^2 < 2v + t$ (else the event is not rare).",
@@ -335,7 +336,8 @@ $$\mathbb E[1 - w_i] \le \mathbb E\min\left(1, (N - 1)\,e^{-i(X_0; X_t)}\right),
 
 For $\mathcal N(0, vI_d)$, $I = \frac d2\log(1 + \frac vt)$ equals $\log N$ at $t_c = v/(N^{2/d} - 1)$, and
 $i - I = \sqrt{v/(v+t)}\,S$ with $S$ a sum of $d$ products of two independent standard normals.
-With $N = e^{\alpha d}$, as $d \to \infty$: below $t_c$ the strangers' weight tends to 0; above it the entropy is at least of order $d$.""",
+With $N = e^{\alpha d}$, as $d \to \infty$: below $t_c$ the strangers' weight tends to 0; above it the entropy is at least of
+order $d$.""",
     source=f"Condition $I = \\log N$: {BIROLI}; the two bounds: derived here (random coding and Fano, classical)",
     regime=r"""Bounds: every law with a density of $X_t$, data independent draws, all $N$, $t > 0$. Checked for Gaussian laws: the first
 against an integral in dimensions 2, 4, 6 and simulations, the second against simulations.""",
