@@ -471,7 +471,8 @@ def excess_of_the_training_loss(predict: Any = Empirical.denoise, *, generator: 
 
 def _parts_for_two(v: float, t: float) -> tuple[float, float]:
     """`E|m - m^N|^2` and `E C^N` on training inputs, for two data C +- D/2 on the line: C ~ N(0, v/2) and D ~ N(0, 2v) are
-    independent."""
+    independent.
+    """
     x, w = _gauss(1200)
     places, coarse = _gauss(400)
     z, distance = 9 * x[:, None], math.sqrt(2 * v) * 9 * places

@@ -29,8 +29,8 @@ from kss._validation import ArrayLike, as_count, as_tensor, reject
 
 SURE = 40.0
 """Standard deviations beyond which a normal tail is zero in double precision."""
-FAR = 3e4
-"""Distance, in standard deviations, from which on a sphere is as good as a plane (a relative 1e-9)."""
+FAR = 3e3
+"""Distance, in standard deviations, from which on a sphere is taken for a paraboloid."""
 
 
 class Moments(NamedTuple):
@@ -132,8 +132,8 @@ def meeting_time(distance: ArrayLike, dim: int, delta: ArrayLike) -> Float[Tenso
 def length_probability(radius: Any, dim: int, shift: Any) -> Float[np.ndarray, "*batch"]:
     """`P(|Z + shift e| <= radius)`, Z standard normal in R^dim, e a unit vector: arrays that broadcast, 0 <= `shift` <= infinity.
 
-    The root of a noncentral chi-squared variable with the parameter `shift^2`. Absolute error about 1e-13, or `dim/shift^2` if that is
-    less than `dim` 1e-9.
+    The root of a noncentral chi-squared variable with the parameter `shift^2`. Absolute error about 1e-13; for shifts above 3000 about
+    `dim/(6 shift^3)`, as long as the shift is much larger than dim.
     """
     radius, shift = np.broadcast_arrays(np.maximum(radius, 0.0), shift)
     # |Z + shift e| is within |Z| of the shift, and has a normal component along e: beyond these the answer is 0 or 1.
@@ -143,7 +143,11 @@ def length_probability(radius: Any, dim: int, shift: Any) -> Float[np.ndarray, "
     value = np.where(inside, 1.0, 0.0)
     value[plain] = special.chndtr(radius[plain] ** 2, float(dim), shift[plain] ** 2)
     bent = far & ~(outside | inside)
-    value[bent] = special.ndtr(radius[bent] - shift[bent] - (dim - 1) / (2 * shift[bent]))
+    if bent.any():
+        # The mean of Phi(sqrt(radius^2 - W) - shift) over W ~ chi^2_{dim-1}, to second order about the mean of W.
+        rest, r = dim - 1, radius[bent]
+        z = r - shift[bent] - rest / r / (1 + np.sqrt(np.maximum(1 - rest / r / r, 0.0)))
+        value[bent] = special.ndtr(z) - rest * z * np.exp(-np.minimum(z**2, 1400) / 2) / math.sqrt(2 * math.pi) / 4 / r / r
     return np.asarray(np.clip(value, 0.0, 1.0))
 
 
