@@ -358,7 +358,7 @@ if and only if
 $$t \ge \frac{D^2}{4d(1 + \delta)^2},$$
 
 whatever the number of data. For $d$ orthogonal points of length $\sqrt d$ ($D^2 = 2d$) that is $t = 1/(2(1+\delta)^2)$, while
-$t_c = 1/(N^{2/d} - 1) \approx d/(2\log N)$: 14 times as much for $d = N = 64$, and more in higher dimension.""",
+$t_c = 1/(N^{2/d} - 1) \approx d/(2\log N)$: at least 14 times as much for $d = N = 64$, and more in higher dimension.""",
     source="A reading of the picture of separate shells; derived here",
     regime=r"""$d \ge 2$. What is true: where the shells first meet there is next to no probability; the noisy versions of a datum enter
 foreign shells near $t_c$ ({claim}`underfitting.first_foreign_shell`), and that is where one datum stops having all the weight

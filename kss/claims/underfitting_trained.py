@@ -267,7 +267,7 @@ claim(
     title="Better training, or a larger network, makes the error outside rise",
     statement=r"""In these trainings the error to the empirical denoiser on fresh inputs outside of all shells *falls*: for $d
 = 8$, $N = 32$ after 500 steps
-it is less than half of what it was at the start, and less than after 50; for $d = 16$, $N = 64$ after 2000 steps less than
+it is less than half of what it was at the start, and less than after 50; for $d = 16$, $N = 64$ after 500 steps less than
 three quarters of what
 it was at the start. And for $d = 8$, $N = 32$ it is smaller for width 128 than for width 8 after
 500 steps.""",
