@@ -20,12 +20,11 @@ ALPHA = 6e-9
 SELDOM = 0.01
 CHECKPOINTS = (0, 50, 300, 1000)
 NETWORK = r"""two hidden layers of 128 units, SiLU, Adam with learning rate 0.003, batches of 256 with fresh noise, one noise
-variance $t = 0.3$,
-weights averaged over the last tenth of the steps, started from the score of the normal law with the data's mean and variance"""
+variance $t = 0.3$, weights averaged over the last tenth of the steps, started from the score of the normal law with
+the data's mean and variance"""
 STRUCTURED = r"""$d = 16$, $N = 64$; data normal with variance 1.98 in 8 directions and 0.02 in the others"""
 DETECTS = """that the statement fails in more than 95 % of trainings, with probability 0.999, from 8 independent ones (data,
-network, noise): it
-is rejected if it fails in 5 of 8. The rate claimed is 99 of 100 (exact binomial test)"""
+network, noise): it is rejected if it fails in 5 of 8. The rate claimed is 99 of 100 (exact binomial test)"""
 
 Numbers = dict[str, Any]
 
@@ -184,10 +183,9 @@ def _other_data(score: Any, points: Any, fresh: Any, t: float, **options: Any) -
 claim(
     "underfitting.training",
     title="Training lowers the error inside, and outside it lags farther and farther behind",
-    statement=r"""From the start to 50, 300 and 1000 steps the error to the empirical denoiser on training inputs, $\mathbb E|D
-- m_t^N|^2/d$,
-falls each time; and after 1000 steps the error on fresh inputs outside of all shells is a larger multiple of it than at the start, at
-least twice as large.""",
+    statement=r"""From the start to 50, 300 and 1000 steps the error to the empirical denoiser on training inputs,
+$\mathbb E|D - m_t^N|^2/d$, falls each time; and after 1000 steps the error on fresh inputs outside of all shells is a
+larger multiple of it than at the start, at least twice as large.""",
     source=f"{PAPER} (errors inside and outside move apart); this setting: derived here",
     regime=STRUCTURED
     + "; "
@@ -225,15 +223,14 @@ def eight_trainings(predict: Any = supervision_report, *, generator: torch.Gener
 claim(
     "underfitting.early_stopping",
     title="The error to the truth has its minimum early",
-    statement=r"""The error to the true denoiser on fresh inputs, $\mathbb E|D - m_t|^2/d$, is after 50 steps less than half of
-what it is at the start, and after
-1000 steps more than three times what it was after 50.""",
+    statement=r"""The error to the true denoiser on fresh inputs, $\mathbb E|D - m_t|^2/d$, is after 50 steps less than half of what it
+is at the start, and after 1000 steps more than three times what it was after 50.""",
     source=f"early stopping: classical; see also {PAPER}. This setting: derived here",
     regime=STRUCTURED
     + "; "
     + NETWORK
-    + r""". In at least 99 of 100 trainings: tested on 8. The structure matters: for data from
-$\mathcal N(0, I_d)$ the start is all but the truth, and the error only rises.""",
+    + r""". In at least 99 of 100 trainings: tested on 8. The structure matters: for data from $\mathcal N(0, I_d)$ the start is
+all but the truth, and the error only rises.""",
     uses=("underfitting.losses", "underfitting.training"),
     chapter=CHAPTER,
     verdict="holds in regime",
@@ -265,20 +262,17 @@ def error_to_the_truth_in_eight_trainings(predict: Any = supervision_report, *, 
 claim(
     "underfitting.outside_rises",
     title="Better training, or a larger network, makes the error outside rise",
-    statement=r"""In these trainings the error to the empirical denoiser on fresh inputs outside of all shells *falls*: for $d
-= 8$, $N = 32$ after 500 steps
-it is less than half of what it was at the start, and less than after 50; for $d = 16$, $N = 64$ after 500 steps less than
-three quarters of what
-it was at the start. And for $d = 8$, $N = 32$ it is smaller for width 128 than for width 8 after
-500 steps.""",
+    statement=r"""In these trainings the error to the empirical denoiser on fresh inputs outside of all shells *falls*: for $d = 8$,
+$N = 32$ after 500 steps it is less than half of what it was at the start, and less than after 50; for $d = 16$,
+$N = 64$ after 500 steps less than three quarters of what it was at the start. And for $d = 8$, $N = 32$ it is smaller
+for width 128 than for width 8 after 500 steps.""",
     source=f"{PAPER} (for image networks; we know the statement from its summary); small networks: derived here",
     regime=r"""Refuted as a general statement. $d = 8$: data from $\mathcal N(0, I_8)$; $d = 16$: """
     + STRUCTURED
     + "; "
     + NETWORK
     + r""" (widths 8 and 128). Each in at least 99 of 100 trainings: tested on 8. What is true here is relative: the error
-outside falls by less
-than that inside, {claim}`underfitting.training`. We found no setting of this kind, with $d$ up to 64, in which it rises.""",
+outside falls by less than that inside, {claim}`underfitting.training`.""",
     uses=("underfitting.training",),
     chapter=CHAPTER,
     verdict="refuted as stated",
@@ -317,15 +311,15 @@ def outside_it_falls(predict: Any = supervision_report, *, generator: torch.Gene
 claim(
     "underfitting.distillation",
     title="Supervise a student everywhere, and it learns to copy",
-    statement=r"""Students are trained with the empirical denoiser $m_t^N$ of the same $N = 64$ points as target, on noisy
-versions of $N'$ *other* points. On inputs that
-neither has seen their error to $m_t^N$ falls as $N'$ grows: from $N' = 64$ to 256 and on to 1024.""",
-    source=f"question of {PAPER}; this setting: derived here",
+    statement=r"""Students are trained with the empirical denoiser $m_t^N$ of the same $N = 64$ points as target, on noisy versions of
+$N'$ *other* points. On inputs that neither has seen their error to $m_t^N$ falls as $N'$ grows: from $N' = 64$ to 256
+and on to 1024.""",
+    source="derived here",
     regime=STRUCTURED
     + "; "
     + NETWORK
-    + r""", 500 steps. In at least 99 of 100 trainings: tested on 8. One noise variance, so that no samples are drawn: it is
-the error of one denoising step, not a count of copies.""",
+    + r""", 500 steps. In at least 99 of 100 trainings: tested on 8. One noise variance, so that no samples are drawn: it is the
+error of one denoising step, not a count of copies.""",
     uses=("underfitting.training",),
     chapter=CHAPTER,
     verdict="holds in regime",
@@ -364,9 +358,8 @@ def students_of_a_copier(predict: Any = supervision_report, *, generator: torch.
 claim(
     "underfitting.images",
     title="The error outside rises for better image networks",
-    statement=r"""For the denoising networks used for images, better ones have a smaller error to the empirical score inside
-the supervision region and a *larger*
-one outside.""",
+    statement=r"""For the denoising networks used for images, better ones have a smaller error to the empirical score inside the
+supervision region and a *larger* one outside.""",
     source=PAPER,
     regime="U-Nets or transformers on natural images; quality by a standard score.",
     uses=("underfitting.outside_rises",),
