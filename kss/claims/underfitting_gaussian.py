@@ -107,12 +107,11 @@ def simulated_ratios(predict: Any = theory.ratio_survival, *, generator: torch.G
         for sample, fresh in zip(pair, (True, False), strict=True):
             grid = np.linspace(0.9 * sample.min(), 1.1 * sample.max(), 160)
             law = np.array([1 - predict(float(r), n, d, t, v, fresh=fresh) for r in grid])
-            verdict = dkw_test(
-                torch.from_numpy(sample),
-                lambda r, grid=grid, law=law: torch.from_numpy(np.interp(r.numpy(), grid, law)),
-                alpha=1e-11,
-                slack=1e-3,  # of the interpolation
-            )
+
+            def cdf(r: torch.Tensor, grid: np.ndarray = grid, law: np.ndarray = law) -> torch.Tensor:
+                return torch.from_numpy(np.interp(r.numpy(), grid, law))
+
+            verdict = dkw_test(torch.from_numpy(sample), cdf, alpha=1e-11, slack=1e-3)  # slack: of the interpolation
             what = f"N = {n}, d = {d}, t = {t}, v = {v}, {'fresh' if fresh else 'training'}"
             require(not verdict.rejected, f"{what}: Kolmogorov distance {verdict.statistic:.4f}, p-value {verdict.p_value:.3g}")
             numbers[f"p_value, {what}"] = verdict.p_value

@@ -59,6 +59,7 @@ def test_nothing_is_outside_at_large_t():
     assert found.outside == 0.0
 
 
+@pytest.mark.slow
 def test_intervals_cover():
     t, hits = 0.1, 0
     truth = supervision_report(LAW, DATA, LAW.sample(10000, 9), t, delta=0.5, draws=1, generator=4).extrapolation.relative.value
