@@ -85,7 +85,7 @@ def _students(counts: tuple[int, ...], *, generator: torch.Generator) -> list[Ru
         teacher, networks = Empirical(points), {}
         for count in counts:
             inputs, seed = law.sample(count, generator), _seed(generator)
-            networks[count] = training_run(inputs, t=0.3, checkpoints=(500,), width=128, depth=2, teacher=teacher, generator=seed)[500]
+            networks[count] = training_run(inputs, t=0.3, checkpoints=(350,), width=128, depth=2, teacher=teacher, generator=seed)[350]
         runs.append(Run(law, points, fresh, 0.3, networks, _seed(generator)))
     return runs
 
@@ -224,13 +224,9 @@ claim(
     "underfitting.early_stopping",
     title="The error to the truth has its minimum early",
     statement=r"""The error to the true denoiser on fresh inputs, $\mathbb E|D - m_t|^2/d$, is after 50 steps less than half of what it
-is at the start, and after 1000 steps more than three times what it was after 50.""",
+is at the start, and after 500 steps more than three times what it was after 50.""",
     source=f"early stopping: classical; see also {PAPER}. This setting: derived here",
-    regime=STRUCTURED
-    + "; "
-    + NETWORK
-    + r""". In at least 99 of 100 trainings: tested on 8. The structure matters: for data from $\mathcal N(0, I_d)$ the start is
-all but the truth, and the error only rises.""",
+    regime=STRUCTURED + "; " + NETWORK + r""". In at least 99 of 100 trainings: tested on 8.""",
     uses=("underfitting.losses", "underfitting.training"),
     chapter=CHAPTER,
     verdict="holds in regime",
@@ -251,12 +247,12 @@ all but the truth, and the error only rises.""",
 )
 def error_to_the_truth_in_eight_trainings(predict: Any = supervision_report, *, generator: torch.Generator) -> Numbers:
     """Eight independent trainings, on fresh noisy points outside of all shells."""
-    runs = _trainings(16, 64, True, CHECKPOINTS, generator=generator)
+    runs = _trainings(16, 64, True, (0, 50, 500), generator=generator)
     errors = np.array([_errors(_reports(predict, run)) for run in runs])
     truth = errors[:, :, 3]
     holds = (truth[:, 1] < truth[:, 0] / 2) & (truth[:, -1] > 3 * truth[:, 1])
     _seldom_fails("the error to the truth falls and rises", holds.tolist())
-    return _table(CHECKPOINTS, errors) | {"of which as claimed": int(holds.sum())}
+    return _table((0, 50, 500), errors) | {"of which as claimed": int(holds.sum())}
 
 
 claim(
@@ -321,7 +317,7 @@ $$\beta = \frac{\mathbb E\langle D - m_t,\ m_t^N - m_t\rangle}{\mathbb E|m_t^N -
     regime=STRUCTURED
     + "; "
     + NETWORK
-    + r""", 500 steps. In at least 99 of 100 trainings: tested on 8. One noise variance, so that no samples are drawn: it is
+    + r""", 350 steps. In at least 99 of 100 trainings: tested on 8. One noise variance, so that no samples are drawn: it is
 the error of one denoising step, not a count of copies. The first part alone does not show copying: a student of more points
 has less of every error.""",
     uses=("underfitting.training",),
@@ -353,7 +349,7 @@ def students_of_a_copier(predict: Any = supervision_report, *, generator: torch.
         errors = _errors(_reports(predict, run))
         whole = _errors(_reports(predict, run._replace(networks={0: run.law})))[0, 1]
         outside.append(errors[:, 1])
-        steps.append((errors[:, 3] + whole - errors[:, 1]) / (2 * whole))
+        steps.append((errors[:, 3] + whole - errors[:, 1]) / (2 * max(whole, 1e-300)))
     error, beta = np.array(outside), np.array(steps)
     holds = (error[:, 1] < 0.9 * error[:, 0]) & (beta[:, 1] > 0.45) & (beta[:, 1] > beta[:, 0])
     _seldom_fails("the error falls with the number of inputs, and the step is made", [bool(h) for h in holds])
