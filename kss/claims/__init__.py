@@ -22,6 +22,7 @@ from kss.claims import (  # noqa: F401 - importing a chapter's module enters its
     linear_manifold,
     mollified,
     mollified_bias,
+    network,
     noise,
     noise_small_time,
     scores_and_heat,

@@ -43,7 +43,8 @@ class TrainedDenoiser:
     """A network made by `train_denoiser`; formulas at the top of `kss.learned.mlp`.
 
     Attributes: `dim`; `t_min` and `t_max`, the range of its training (equal if it saw one noise variance alone); `steps`, `width`, `depth`;
-    `center` (d,) and `variance`, of the data. It is a fixed function, evaluated in float64, smooth in x and t; gradients flow through both.
+    `center` (d,) and `variance`, of the data. It is a fixed function, evaluated in float64 on the device of x, smooth in x and t; gradients
+    flow through both.
     """
 
     def __init__(
@@ -72,14 +73,15 @@ class TrainedDenoiser:
         """
         query, total, output = self._output(x, t)
         a2, b = self.variance / total, (query.t / total).sqrt()
-        value = self.center + a2 * (query.x - self.center) + math.sqrt(self.variance) * b * output
+        center = self.center.to(query.x.device)
+        value = center + a2 * (query.x - center) + math.sqrt(self.variance) * b * output
         return value.to(query.dtype)
 
     def score(self, x: ArrayLike, t: ArrayLike) -> Float[Tensor, "*batch d"]:
         """`(D(x, t) - x)/t`, without the subtraction; arguments as for `denoise`."""
         query, total, output = self._output(x, t)
         a = (self.variance / total).sqrt()
-        value = -(query.x - self.center) / total + a * output / query.t.sqrt()
+        value = -(query.x - self.center.to(query.x.device)) / total + a * output / query.t.sqrt()
         return value.to(query.dtype)
 
     def _output(self, x: ArrayLike, t: ArrayLike) -> tuple[Query, Tensor, Tensor]:
@@ -89,8 +91,9 @@ class TrainedDenoiser:
             limits = f"[{self.t_min:g}, {self.t_max:g}]"
             raise reject("t", t, f"a noise variance in {limits}, the range the network was trained on")
         total = query.t + self.variance
-        seen = _see((query.x - self.center) / total.sqrt(), query.t, (self.t_min, self.t_max))
-        return query, total, _forward(self.layers, seen)
+        device = query.x.device
+        seen = _see((query.x - self.center.to(device)) / total.sqrt(), query.t, (self.t_min, self.t_max))
+        return query, total, _forward([(weight.to(device), bias.to(device)) for weight, bias in self.layers], seen)
 
 
 def train_denoiser(
@@ -172,8 +175,10 @@ def training_run(
     shapes = _shapes(clean.shape[1], width, depth, labeled=t_max > t_min)
     theta = _initial(shapes, chance).requires_grad_()
     average = theta.detach().clone()
-    adam = torch.optim.Adam([theta], lr=learning_rate, fused=True)
     found: dict[int, TrainedDenoiser] = {}
+    if wanted == [0]:  # torch takes a second to make its first optimizer
+        return {0: TrainedDenoiser(_unpack(average, shapes), center, variance, times, 0, points.dtype)}
+    adam = torch.optim.Adam([theta], lr=learning_rate, fused=True)
     for step in range(wanted[-1] + 1):
         if step in wanted:
             found[step] = TrainedDenoiser(_unpack(average, shapes), center, variance, times, step, points.dtype)

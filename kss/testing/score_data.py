@@ -21,9 +21,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from kss.diagnostics.bandwidth import ScoreFamily
 from kss.distributions import Empirical
-from kss.kernels import GaussianKernel
-from kss.scores import Mollified
 from kss.testing.score_probe import ROWS, Probe, root_mean_square
 from kss.testing.score_report import ScoreResult
 
@@ -39,9 +38,8 @@ PAIRS = 2**21
 """Distances to data points in one average over the kernel, about: this sets the number of its nodes."""
 NODES = (128, 512)
 """At least and at most so many."""
-RESAMPLES = 400
-"""Bootstrap samples of these points."""
-GOLDEN = (math.sqrt(5) - 1) / 2
+PER_DECADE = 4
+"""Bandwidths at which these averages are computed; between them they are interpolated."""
 
 
 class Family(NamedTuple):
@@ -170,7 +168,7 @@ def bandwidth(
 ) -> ScoreResult:
     """Which mollified empirical score is nearest? The h that minimizes the mean of `|s(x) - (G_h * s_t^N)(x)|^2` over draws of p_t^N.
 
-    All h share the nodes of their averages. The interval is a bootstrap over the points, for the data as they are.
+    See `kss.diagnostics.bandwidth`. The interval is a bootstrap over the points, for the data as they are.
     """
     law, plain = Empirical(data), _plain_score(data)
     spread = root_mean_square(data - data.mean(0)) ** 2 / probe.dim
@@ -181,30 +179,18 @@ def bandwidth(
         x = x if points is None else torch.cat((x, points))
         value = probe.many(x, t)
 
-        def distance(h: float, x: Tensor = x, t: float = t, value: Tensor = value) -> Float[Tensor, " n"]:
-            with torch.no_grad():
-                return (value - Mollified(plain, GaussianKernel(h), most_nodes=nodes, accuracy=1e-2).score(x, t)).square().sum(-1)
-
-        empirical = law.score(x, t)
-        raw, size = (value - empirical).square().sum(-1), float(empirical.square().sum(-1).mean())
-        if float(raw.mean()) <= 1e-10 * size:
+        table = ScoreFamily(plain, t, x, largest=max(10 * t, spread), per_decade=PER_DECADE, accuracy=1e-2, most_nodes=nodes)
+        found = table.closest(_known(value), generator=generator)
+        best[t], (low[t], high[t]), explained[t] = found.h, found.interval, found.explained
+        if found.distance <= 1e-5:
             best[t], low[t], high[t], explained[t] = 0.0, 0.0, 0.0, math.nan
-            lines.append(f"t = {t:g}: it is the empirical score of the data itself (distance {math.sqrt(float(raw.mean()) / size):.1g})")
+            lines.append(f"t = {t:g}: it is the empirical score of the data itself (distance {found.distance:.1g})")
             continue
-        curve = _search(distance, 1e-3 * t, max(10 * t, spread))
-        curve[0.0] = raw
-        hs = torch.tensor(sorted(curve), dtype=torch.float64)
-        table = torch.stack([curve[float(h)] for h in hs])  # (bandwidths, points)
-        best[t] = float(hs[table.mean(-1).argmin()])
-        rows = torch.randint(len(x), (RESAMPLES, len(x)), generator=generator, device=generator.device).to(x.device)
-        chosen = hs[table[:, rows].mean(-1).argmin(0).cpu()]
-        low[t], high[t] = float(chosen.quantile(0.025)), float(chosen.quantile(0.975))
-        explained[t] = 1 - float(table.mean(-1).min() / raw.mean())
-        far = f"the distance to the empirical score is {math.sqrt(float(raw.mean()) / size):.2g} of that score's size"
+        far = f"the distance to the empirical score is {found.distance:.2g} of that score's size"
         if best[t] == 0:
             lines.append(f"t = {t:g}: h = 0, 95 % interval 0 to {high[t]:.3g}: smoothing brings it no nearer; {far}")
             continue
-        edge = " (the largest tried)" if best[t] == float(hs[-1]) else ""
+        edge = " (the largest tried)" if found.end == "largest" else ""
         lines.append(
             f"t = {t:g}: h = {best[t]:.3g}{edge}, 95 % interval {low[t]:.3g} to {high[t]:.3g}; "
             f"explains {100 * explained[t]:.0f} % of the squared distance; {far}"
@@ -221,6 +207,11 @@ def bandwidth(
     )
 
 
+def _known(value: Float[Tensor, "n d"]) -> Callable[[Tensor, Any], Tensor]:
+    """A score whose values at the points in question are known already."""
+    return lambda x, t: value
+
+
 def _plain_score(data: Float[Tensor, "N d"]) -> Callable[[Tensor, Any], Tensor]:
     """The empirical score by one softmax: a few digits less than `Empirical`, which no comparison here can see, and faster."""
     center = data.mean(0)
@@ -232,22 +223,3 @@ def _plain_score(data: Float[Tensor, "N d"]) -> Callable[[Tensor, Any], Tensor]:
         return (torch.softmax((y @ keys.T - half) / time, -1) @ keys - y) / time
 
     return score
-
-
-def _search(distance: Callable[[float], Float[Tensor, " n"]], low: float, high: float) -> dict[float, Float[Tensor, " n"]]:
-    """Distances at bandwidths on a geometric grid, three in a decade, and by golden section around the best of them."""
-    steps = max(4, math.ceil(3 * math.log10(high / low)))
-    grid = [low * (high / low) ** (i / steps) for i in range(steps + 1)]
-    curve = {h: distance(h) for h in grid}
-    center = min(range(len(grid)), key=lambda i: float(curve[grid[i]].mean()))
-    a, b = math.log(grid[max(center - 1, 0)]), math.log(grid[min(center + 1, steps)])
-    for _ in range(5):
-        left, right = math.exp(b - GOLDEN * (b - a)), math.exp(a + GOLDEN * (b - a))
-        for h in (left, right):
-            if h not in curve:
-                curve[h] = distance(h)
-        if float(curve[left].mean()) < float(curve[right].mean()):
-            b = math.log(right)
-        else:
-            a = math.log(left)
-    return curve
