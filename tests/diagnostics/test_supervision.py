@@ -43,6 +43,28 @@ def test_a_known_error():
     assert found.extrapolation.inputs == round(found.outside * 240)
 
 
+def test_only_what_is_outside_is_extrapolation():
+    def score(x, u):
+        inside = shells_hit(x, DATA, u, delta=0.5) > 0
+        return Empirical(DATA).score(x, u) + 5.0 * inside.double().unsqueeze(-1)
+
+    found = supervision_report(score, DATA, FRESH, 0.5, **OPTIONS)
+    assert 0.02 < found.outside < 0.98
+    assert found.extrapolation.to_empirical.value == 0.0
+    assert found.supervised.to_empirical.value > 1.0
+
+
+def test_intervals_widen_with_confidence():
+    widths = []
+    for confidence in (0.5, 0.95):
+        found = supervision_report(LAW, DATA, FRESH, 0.1, confidence=confidence, **OPTIONS)
+        widths.append([math.log(i.high / i.low) for i in (found.supervised.relative, found.extrapolation.to_empirical, found.ratio)])
+    assert np.divide(widths[1], widths[0]) == pytest.approx(1.959964 / 0.674490, rel=1e-5)
+    # Independent parts of a quotient: squares of the relative errors add.
+    for line in np.array(widths):
+        assert line[2] > line[1]
+
+
 def test_one_datum_exactly():
     # m^N = 0, m = x/(1 + t): on inputs sqrt(t) Z the error of the true denoiser is t/(1 + t)^2.
     t = 0.5
