@@ -50,6 +50,9 @@ from kss.claims import (  # noqa: F401 - importing a chapter's module enters its
     time_shift,
     time_shift_scores,
     unconditioned,
+    underfitting,
+    underfitting_gaussian,
+    underfitting_trained,
     variance,
 )
 from kss.claims.registry import LEDGER, Check, CheckFailed, Claim, Lane

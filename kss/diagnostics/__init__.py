@@ -4,16 +4,20 @@ from kss.diagnostics.bandwidth import ClosestBandwidth, ScoreFamily, closest_ban
 from kss.diagnostics.dimension import DimensionEstimate, NoScalingWindow, Profile, intrinsic_dimension, scaling_profile
 from kss.diagnostics.divergence import KnnKl, flow_kl, knn_kl
 from kss.diagnostics.path_divergence import EffectiveSize, PathDivergence, effective_dataset_size, mean_path_divergence
+from kss.diagnostics.supervision import Interval, RegionErrors, SupervisionReport, shells_hit, supervision_report
 
 __all__ = [
     "ClosestBandwidth",
     "DimensionEstimate",
     "EffectiveSize",
+    "Interval",
     "KnnKl",
     "NoScalingWindow",
     "PathDivergence",
     "Profile",
+    "RegionErrors",
     "ScoreFamily",
+    "SupervisionReport",
     "closest_bandwidth",
     "effective_dataset_size",
     "flow_kl",
@@ -21,4 +25,6 @@ __all__ = [
     "knn_kl",
     "mean_path_divergence",
     "scaling_profile",
+    "shells_hit",
+    "supervision_report",
 ]
