@@ -1,4 +1,4 @@
-"""What samples, scores and data sets say about themselves: dimension, divergences, copies, and the number of data a smoothed score is worth."""
+"""What samples, scores and data sets say about themselves: dimension, divergences, copies, the number of data a smoothed score is worth."""
 
 from kss.diagnostics.dimension import DimensionEstimate, NoScalingWindow, Profile, intrinsic_dimension, scaling_profile
 from kss.diagnostics.divergence import KnnKl, flow_kl, knn_kl

@@ -1,6 +1,6 @@
 r"""How often is one of N strangers within a distance r? From a small data set, for smaller and for larger N.
 
-A fresh point x has a datum within r with probability `p_x` each; with N of them the *closest impostor* raises a false alarm with probability
+A datum lies within r of a fresh point x with probability `p_x`; the *closest of N impostors* raises a false alarm with probability
 
     P(N) = E_x [1 - (1 - p_x)^N].
 
@@ -60,13 +60,13 @@ def rarefied_false_alarm(hits: ArrayLike, trials: int, sizes: ArrayLike) -> Floa
     tensor([0.5000, 0.5000], dtype=torch.float64)
     """
     counts, N = _counts(hits, trials), _sizes(sizes)
-    if bool((N > trials).any()) or bool((N != N.round()).any()):
+    if float(N.max()) > trials or not bool((N.round() == N).all()):
         raise reject("sizes", sizes, f"integers up to trials = {trials}: beyond, use fit_beta")
-    c, n = counts, N.unsqueeze(-1)
-    left = trials - c
-    # C(T - c, N)/C(T, N) = [(T - c)! (T - N)!]/[(T - c - N)! T!]; the argument of the factorial below zero is an impossible choice.
-    log = torch.lgamma(left + 1) + torch.lgamma(trials - n + 1) - torch.lgamma((left - n).clamp_min(0) + 1) - math.lgamma(trials + 1)
-    return torch.where(left < n, 1.0, -torch.expm1(log.clamp_max(0.0))).mean(-1)
+    # C(T - c, N)/C(T, N) = prod_{j < c} (1 - N/(T - j)), which is 0 where fewer than N are left.
+    place = torch.arange(int(counts.max()), dtype=torch.float64)
+    share = (N.reshape(-1, 1) / (trials - place)).clamp_max(1.0)
+    log = torch.cat((torch.zeros(N.numel(), 1, dtype=torch.float64), torch.log1p(-share).cumsum(1)), 1)  # for c = 0, 1, ...
+    return -torch.expm1(log[:, counts.long()]).mean(1).reshape(N.shape)
 
 
 class BetaFit(NamedTuple):
@@ -82,7 +82,7 @@ class BetaFit(NamedTuple):
         if math.isinf(self.a):
             return _binomial(self.mean, N)
         if self.a == 0:
-            return torch.where(N > 0, self.mean, 0.0)
+            return torch.where(N > 0, torch.full_like(N, self.mean), 0.0)
         return -torch.special.expm1(torch.as_tensor(special.betaln(self.a, self.b + N.numpy()) - special.betaln(self.a, self.b)))
 
 
@@ -130,7 +130,7 @@ def impostor_curve(points: ArrayLike, radius: float, sizes: ArrayLike) -> Impost
         N,
         pooled_false_alarm(hits, trials, N),
         fit_beta(hits, trials).false_alarm(N),
-        rarefied_false_alarm(hits, trials, N[N <= trials]),
+        rarefied_false_alarm(hits, trials, N[trials >= N]),
     )
 
 
