@@ -8,6 +8,7 @@ from kss.claims import (  # noqa: F401 - importing a chapter's module enters its
     beyond_clt,
     bias_variance,
     compact_kernels,
+    copies,
     empirical_score,
     engine,
     finite_volume,
