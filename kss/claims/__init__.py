@@ -9,6 +9,8 @@ from kss.claims import (  # noqa: F401 - importing a chapter's module enters its
     bias_variance,
     compact_kernels,
     copies,
+    copies_noise,
+    copies_test,
     empirical_score,
     engine,
     finite_volume,

@@ -307,7 +307,7 @@ def on_a_gaussian_law(predict: Any = rarefaction.beta_from_moments, *, generator
 claim(
     "copy.geometric",
     title="How near a fresh point comes: the distance falls like the k-th root of N",
-    statement=r"""With $V_k$ the volume of the unit ball of $\mathbb R^k$ and $F_x(r)$ the probability that one datum lies within $r$ of $x$,
+    statement=r"""With $V_k$ the volume of the unit ball of $\mathbb R^k$ and $F_x(r)$ the probability that a datum lies within $r$ of $x$,
 
 $$\Pr(D_1 < r) = \mathbb E\big[1 - (1 - F_x(r))^N\big] \approx 1 - \mathbb E\,e^{-N p(x) V_k r^k},$$
 
@@ -400,8 +400,8 @@ claim(
     statement=r"""For a point that is no copy
 $$\Pr(D_1/D_2 < c) = \mathbb E\left[\frac{F(c D_2)}{F(D_2)}\right] = c^k,$$
 
-whatever $N$ and the density: exactly if $F(r) \propto r^k$ as far as $D_2$ reaches (arcs on a circle, chords on the 2-sphere), and otherwise
-up to a factor $1 + O(N^{-2/k})$; on the unit $k$-sphere this is $1 + \frac{k(k-2)}{8(k+2)}(1 - c^2)\,\mathbb E D_2^2$.""",
+whatever $N$ and the density: exactly if $F(r) \propto r^k$ as far as $D_2$ reaches (arcs on a circle, chords on the 2-sphere), and
+otherwise up to a factor $1 + O(N^{-2/k})$; on the unit $k$-sphere this is $1 + \frac{k(k-2)}{8(k+2)}(1 - c^2)\,\mathbb E D_2^2$.""",
     source="derived here; the law itself is that of Facco et al. 2017",
     regime=r"""$k$-manifold, density positive and smooth; $D_2$ far below the reach and the scale on which the density
 varies. The correction is large for large $k$: $N^{-2/k}$ is 0.25 for $N = 1000$, $k = 10$. Boundaries add $O(N^{-1/k})$.""",
@@ -514,6 +514,34 @@ def the_correction_on_spheres(predict: Any = copies.ratio_false_alarm, *, genera
             slope = math.log(deviations[1] / deviations[0]) / math.log(1e3)
             agree(f"slope in N, k = {k}", slope, -2 / k, 0.1 / k)
             numbers[f"slope, k = {k}, c = {c:.2f}"] = slope
+    return numbers
+
+
+@check(
+    "copy.ratio",
+    by="quadrature",
+    lane="full",
+    mutants={
+        "off by 1 %": returns(lambda value, *_: 1.01 * value),
+        "half the dimension": instead(lambda c, k: c ** (k / 2)),
+        "union of two": instead(lambda c, k: 2 * c**k),
+    },
+)
+def a_density_that_varies(predict: Any = copies.ratio_false_alarm, *, generator: torch.Generator) -> Numbers:
+    """Arcs on a circle with density `(1 + a)/2 pi`, a = 0.8 cos: the mean over x of the exact law, within twice its leading correction."""
+    angle = np.linspace(0, 2 * math.pi, 64, endpoint=False)
+    a, numbers = 0.8 * np.cos(angle)[:, None], {}
+    for N, c in itertools.product((300, 3000), (0.1, 1 / 3, 0.8)):
+        arc = np.linspace(0, 1, 20001)[None, :] * 40 * math.pi / (N * (1 + a))  # the mean number of data up to its end is 40 or more
+        inside, density = (arc + a * np.sin(arc)) / math.pi, (1 + a * np.cos(arc)) / math.pi
+        nearer = (c * arc + a * np.sin(c * arc)) / math.pi
+        integrand = N * (N - 1) * density * nearer * np.maximum(1 - inside, 0.0) ** (N - 2)
+        given = integrate.simpson(integrand, x=arc, axis=1)
+        exact = float((given * (1 + a[:, 0])).mean())
+        # F(cs)/(c F(s)) - 1 = a (1 - c^2) s^2/(6 (1 + a)), and E s^2 = 6 pi^2/(N (1 + a))^2.
+        lead = (1 - c**2) * (math.pi / N) ** 2 * float((a / (1 + a) ** 2).mean())
+        agree(f"N = {N}, c = {c:.2f}", float(predict(c, 1)), exact, 2 * c * abs(lead))
+        numbers[f"P/c - 1 at N = {N}, c = {c:.2f}"] = f"{exact / c - 1:.3g}, leading term {lead:.3g}"
     return numbers
 
 

@@ -18,6 +18,7 @@ Noise. Samplers that stop at t > 0 leave noise of variance t in every one of the
 are normal to it add `t chi^2_{d-k}` to all squared distances; along the manifold a copy is `sqrt(t chi^2_k)` away from its original.
 """
 
+import itertools
 import math
 from collections.abc import Callable
 
@@ -163,14 +164,19 @@ def _over_normal_part(r: Number, normal: int, d: int, k: int, t: Number, given: 
     t, r = as_positive("t", float(t)), as_positive("r", float(r))
     if normal == 0:
         return given(r * r)
-    largest = float(special.gammainc(normal / 2, r * r / (2 * t)))
-    if largest == 0.0:
-        return 0.0
+    # q = (r^2/t) cos^2: roots at both ends, of the density for d - k = 1 and of the distance for k = 1, become smooth.
+    end, law = r * r / t, stats.chi2(normal)
 
-    def integrand(v: float) -> float:
-        return given(max(0.0, r * r - 2 * t * float(special.gammaincinv(normal / 2, largest * v))))
+    def integrand(angle: float) -> float:
+        sine, cosine = math.sin(angle), math.cos(angle)
+        return given(r * r * sine * sine) * float(law.pdf(end * cosine * cosine)) * 2 * end * sine * cosine
 
-    return largest * float(integrate.quad(integrand, 0, 1, epsabs=1e-13, epsrel=1e-10, limit=300)[0])
+    quantiles = [float(law.ppf(p)) for p in (1e-13, 1e-6, 0.01, 0.5, 0.99)] + [float(law.isf(p)) for p in (1e-6, 1e-13)]
+    places = {math.acos(math.sqrt(q / end)) for q in quantiles if q < end}
+    # Along the manifold: where a copy, and where the first other datum is.
+    places |= {math.asin(math.sqrt(a * k * t) / r) for a in (0.1, 1.0, 10.0, 40.0) if a * k * t < r * r}
+    pieces = sorted({0.0, math.pi / 2} | places)
+    return sum(integrate.quad(integrand, p, q, epsabs=1e-15, epsrel=1e-10, limit=100)[0] for p, q in itertools.pairwise(pieces))
 
 
 def _crowd(N: Number, density: Number, k: int) -> float:
