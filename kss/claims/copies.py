@@ -503,9 +503,7 @@ def the_correction_on_spheres(predict: Any = copies.ratio_false_alarm, *, genera
         deviations = []
         for N in (10**3, 10**6):
             square = math.exp(math.lgamma(2 + 2 / k) + math.lgamma(N + 1) - math.lgamma(N + 1 + 2 / k)) / lead ** (2 / k)
-            exact = copies.finite_ratio_false_alarm(
-                c, N, lambda r, k=k: _cap_exact(r, k), lambda u, k=k: 2 * math.sqrt(special.betaincinv(k / 2, k / 2, u))
-            )
+            exact = _finite(k, N, c)
             deviation = exact / float(predict(c, k)) - 1
             # The next order is that of D^4; k^2 bounds its coefficient here.
             agree(f"correction, k = {k}, c = {c:.2f}, N = {N}", deviation, constant * square, (k * square) ** 2 + 1e-9)
@@ -545,8 +543,13 @@ def a_density_that_varies(predict: Any = copies.ratio_false_alarm, *, generator:
     return numbers
 
 
-def _cap_exact(r: float, k: int) -> float:
-    return float(special.betainc(k / 2, k / 2, min(1.0, r * r / 4)))
+def _finite(k: int, N: int, c: float) -> float:
+    """`E F(c D_2)/F(D_2)` on the unit k-sphere, with `D^2/4 ~ Beta(k/2, k/2)` and `F(D_2) ~ Beta(2, N - 1)`, by Gauss-Legendre."""
+    nodes, weights = np.polynomial.legendre.leggauss(200)
+    v = (nodes + 1) / 2
+    u = stats.beta.ppf(v**2 * (3 - 2 * v), 2, N - 1)
+    inside = special.betainc(k / 2, k / 2, c**2 * special.betaincinv(k / 2, k / 2, u))
+    return float((weights * 3 * v * (1 - v)) @ (inside / u))
 
 
 claim(

@@ -235,7 +235,8 @@ def _noisy_sphere(t: float, *, generator: torch.Generator) -> tuple[np.ndarray, 
     The 17 coordinates in which no datum differs enter by their squared length only.
     """
     rng = numpy_generator(generator)
-    fresh, copied = [], []
+    fresh: list[np.ndarray] = []
+    copied: list[np.ndarray] = []
     for _ in range(10):
         points = rng.standard_normal((3000, 3))
         points /= np.linalg.norm(points, axis=1, keepdims=True)
@@ -358,7 +359,9 @@ def _turn(angle: np.ndarray) -> torch.Tensor:
     },
 )
 def every_point_becomes_a_copy(predict: Any = Empirical.denoise, *, generator: torch.Generator) -> Numbers:
-    """Fresh points on a fine grid of one of the 100 equal arcs: how many are within `r_N(1 %)` of a datum before, after `m_t^N`, and after `m_t`; weights in NumPy."""
+    """Fresh points on a fine grid of one of the 100 equal arcs: how many are within `r_N(1 %)` of a datum before, after `m_t^N` (its
+    weights also in NumPy), and after `m_t`.
+    """
     N, numbers = 100, {}
     data = _turn(2 * math.pi * np.arange(N) / N)
     place = _turn(2 * math.pi / N * ((np.arange(2000) + 0.5) / 2000 - 0.5))
