@@ -2,7 +2,7 @@
 
 from kss.diagnostics.dimension import DimensionEstimate, NoScalingWindow, Profile, intrinsic_dimension, scaling_profile
 from kss.diagnostics.divergence import KnnKl, flow_kl, knn_kl
-from kss.diagnostics.memorization import CopyTest, MemorizationTest, memorization_test
+from kss.diagnostics.memorization import CopyTest, MemorizationTest, Threshold, memorization_test
 from kss.diagnostics.path_divergence import EffectiveSize, PathDivergence, effective_dataset_size, mean_path_divergence
 from kss.diagnostics.rarefaction import (
     BetaFit,
@@ -25,6 +25,7 @@ __all__ = [
     "NoScalingWindow",
     "PathDivergence",
     "Profile",
+    "Threshold",
     "close_pairs",
     "effective_dataset_size",
     "fit_beta",
