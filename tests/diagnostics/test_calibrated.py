@@ -15,7 +15,7 @@ def test_ranks_by_hand_with_ties():
     assert found.tolist() == [0.25, 0.75, 0.75, 1.0]
     assert calibrated.rank_threshold([3.0, 1.0, 2.0], 0.5) == (2.0, 2)
     assert calibrated.rank_threshold([3.0, 1.0, 2.0], 0.01) == (1.0, 1)  # too few: the least there is
-    assert calibrated.rank_threshold(list(range(99)), 0.07) == (6, 7)  # 0.07 * 100 is below 7 in floating point
+    assert calibrated.rank_threshold(list(range(99)), 0.29) == (28, 29)  # 0.29 * 100 is below 29 in floating point
 
 
 def test_counts_by_enumerating_all_orders():

@@ -3,9 +3,11 @@
 import pytest
 import torch
 
-from kss.diagnostics import memorization_test
+from kss.diagnostics import intrinsic_dimension, memorization_test
+from kss.diagnostics.calibrated import count_p_value
 from kss.diagnostics.memorization import MemorizationTest
 from kss.distributions import Sphere
+from kss.theory.copies import ratio_threshold
 
 LAW = Sphere(2)
 TRAINING, HELD_OUT, FRESH = LAW.sample(300, 1), LAW.sample(150, 2), LAW.sample(100, 3)
@@ -37,6 +39,29 @@ def test_a_mixture_is_counted_when_it_cannot_be_named():
     assert any("which ones" in note for note in found.notes)
     assert found.ratio.flagged.nonzero().flatten().tolist() == list(range(90, 100))
     assert found.ratio.share == pytest.approx(0.1, abs=0.03)
+
+
+def test_halves_are_joined_by_bonferroni():
+    some = torch.cat((FRESH[:96], NEAR[:4]))
+    result = memorization_test(some, TRAINING, generator=1, dimension=2)
+    singles = [count_p_value(t.below, 100, round(t.rate * 151), 151 - round(t.rate * 151)) for t in result.distance.thresholds]
+    assert len(singles) == 2
+    assert result.p_value == pytest.approx(2 * min(singles))
+    assert result.distance.rate == pytest.approx(sum(t.rate for t in result.distance.thresholds))
+
+
+def test_an_estimated_dimension_counts_at_its_low_end():
+    found = intrinsic_dimension(TRAINING, 0, confidence=0.99)
+    limit = memorization_test(FRESH, TRAINING, HELD_OUT, generator=0).ratio.thresholds[0]
+    assert limit.value == pytest.approx(ratio_threshold(0.01, found.low))
+    assert limit.value < ratio_threshold(0.01, found.dimension)
+
+
+def test_how_many_copies_could_be_named():
+    # With halves of 150 each calls its own half of the copies at half the level: 4/(151 * 0.05).
+    few = torch.cat((FRESH[:90], NEAR[:10]))
+    note = " ".join(memorization_test(few, TRAINING, generator=0, dimension=2).notes)
+    assert "only if they were 53% of the samples or more" in note
 
 
 def test_the_generator_alone_decides_the_halves():

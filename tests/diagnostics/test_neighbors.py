@@ -42,6 +42,15 @@ def test_many_points_at_almost_one_distance():
     assert abs(float(found.distance) - float(points.norm(dim=-1).min())) <= 4e-16
 
 
+def test_a_tight_cluster_far_from_the_center():
+    # Squared distances of 1e-12 beside squared lengths of 1e9: the matrix product sees nothing.
+    cluster = 1e-6 * random(100, 20, 6) + 1e4
+    points, queries = torch.cat((cluster, -cluster)), 1e-6 * random(30, 20, 7) + 1e4
+    found = nearest_data(points, queries, 2)
+    every = (queries.unsqueeze(1) - points).norm(dim=-1).topk(2, largest=False)
+    torch.testing.assert_close(found.which, every.indices)
+
+
 def test_distinct_points():
     points = torch.tensor([[0.0, 1.0], [2.0, 1.0], [-0.0, 1.0], [2.0, 1.0], [1.0, 1.0]], dtype=torch.float64)
     assert distinct(points).tolist() == [0, 1, 4]
