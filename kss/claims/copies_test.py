@@ -360,7 +360,8 @@ claim(
     title="The ratio test keeps its rate, with the dimension given or estimated",
     statement=r"""For fresh samples the p-value of the ratio test in `memorization_test` is at most $u$ with probability at most $u$,
 though the same $N$ cells are hit again and again by $m \gg N$ samples: the number below the threshold is taken as beta-binomial,
-with a rate that varies from data set to data set with variance $2 q^2/N$ about its mean $q$. (What was measured is among the numbers of the check.)""",
+with a rate that varies from data set to data set with variance $2 q^2/N$ about its mean $q$. (What was measured is among the
+numbers of the check.)""",
     source="this project; simulated only",
     regime=r"""Computed: circle and 2-sphere, $N = 50$, $m = 2000$, $q = 0.2$, dimension given; 2-sphere in $\mathbb R^3$, $N = m = 300$,
 dimension estimated (by the low end of its interval). In general where the law of the ratio is good.""",
