@@ -425,7 +425,7 @@ $$\mathbb E|m_t(X) - m_t^N(X)|^2 = \mathbb E \operatorname{tr} C_t(X^*) - \mathb
 which for $t \ll t_c$ is nearly the whole least mean square error of the law ($d\,vt/(v + t)$ for $\mathcal N(0, vI_d)$).""",
     source="classical (Pythagoras for conditional expectations); the last line derived here",
     regime=r"""Every law with a second moment, $N$, $t > 0$ and square-integrable $D$; in the last identity the
-data are independent draws from the law. Checked on the line.""",
+data are independent draws from the law. The first and the last are checked, on the line.""",
     uses=("heat.tweedie",),
     chapter=CHAPTER,
     verdict="holds",

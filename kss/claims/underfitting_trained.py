@@ -263,7 +263,7 @@ $N = 32$ after 500 steps it is less than half of what it was at the start, and l
 $N = 64$ after 500 steps less than three quarters of what it was at the start. And for $d = 8$, $N = 32$ it is smaller
 for width 128 than for width 8 after 500 steps.""",
     source=f"{PAPER} (for image networks; we know the statement from its summary); small networks: derived here",
-    regime=r"""Refuted as a general statement. $d = 8$: data from $\mathcal N(0, I_8)$; $d = 16$: """
+    regime=r"""Refuted as a general statement. For $d = 8$ data from $\mathcal N(0, I_8)$; else """
     + STRUCTURED
     + "; "
     + NETWORK
