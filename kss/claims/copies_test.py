@@ -102,8 +102,9 @@ def every_value_with_ties(predict: Any = calibrated.rank_p_values, *, generator:
 claim(
     "copy.leave_one_out",
     title='"The training points calibrate each other"',
-    statement=r"""Rank $D_1(y)$ among the distances of the $N$ training points from their own nearest neighbors: $p = (1 + \#\{i :
-D_1(x_i) \le D_1(y)\})/(N + 1)$.
+    statement=r"""Rank $D_1(y)$ among the distances of the $N$ training points from their own nearest neighbors:
+
+$$p = \frac{1 + \#\{i : D_1(x_i) \le D_1(y)\}}{N + 1}.$$
 
 **Refuted as stated.** $p$ has its least value $1/(N + 1)$ with probability $2/(N + 1)$: of $N + 1$ exchangeable points the closest *two*
 have the least distance. It is repaired by one: add 1 to the count if $y$ is nearer to its nearest datum than every other datum is.""",
