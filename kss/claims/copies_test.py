@@ -102,8 +102,9 @@ def every_value_with_ties(predict: Any = calibrated.rank_p_values, *, generator:
 claim(
     "copy.leave_one_out",
     title='"The training points calibrate each other"',
-    statement=r"""Rank $D_1(y)$ among the distances of the $N$ training points from their own nearest neighbors: $p = (1 + \#\{i :
-D_1(x_i) \le D_1(y)\})/(N + 1)$.
+    statement=r"""Rank $D_1(y)$ among the distances of the $N$ training points from their own nearest neighbors:
+
+$$p = \frac{1 + \#\{i : D_1(x_i) \le D_1(y)\}}{N + 1}.$$
 
 **Refuted as stated.** $p$ has its least value $1/(N + 1)$ with probability $2/(N + 1)$: of $N + 1$ exchangeable points the closest *two*
 have the least distance. It is repaired by one: add 1 to the count if $y$ is nearer to its nearest datum than every other datum is.""",
@@ -307,9 +308,9 @@ def false_alarms_and_certain_finds_of_the_halves(predict: Any = memorization_tes
 claim(
     "copy.calls",
     title="Among the samples called copies few are innocent",
-    statement=r"""On average at most the share `false_discovery_rate` of the samples that `memorization_test` calls copies are fresh
-(none, where none is called). With $n$ held-out points every exact copy is called, if the samples include at least the share
-$1/((n + 1)\cdot\texttt{false_discovery_rate})$ of them and the data have no ties; with fewer none need be.""",
+    statement=r"""On average at most the share $\varphi$, the `false_discovery_rate`, of the samples that `memorization_test` calls copies
+are fresh (none, where none is called). With $n$ held-out points every exact copy is called, if the samples include at least the share
+$1/((n + 1)\,\varphi)$ of them and the data have no ties; with fewer none need be.""",
     source="Benjamini and Hochberg 1995; for ranks with shared calibrating points Bates et al. 2023",
     regime=r"""As for the false alarms. With held-out points proved in the source; in halves it is proved for samples that are
 independent of the calibrating half, and was simulated for all: 20 copies among 60 samples.""",
