@@ -429,7 +429,7 @@ claim(
     statement=r"""$$\mathbb E\,I^N(t) = I(t) - \mathbb E\,\mathrm{KL}(p_t^N \| p_t), \qquad
 0 \le I(t) - \mathbb E\,I^N(t) \le \log\left(1 + \frac{B_t}N\right),$$
 
-with $I(t) = I(X_0; X_t)$ and the bracket $B_t$ of [the chapter on divergences](kl.md). For normal data $1 + B_t = (1 + \lambda/t)^k$, and
+with $I(t) = I(X_0; X_t)$ and the bracket $B_t$ of {claim}`kl.delta_method`. For normal data $1 + B_t = (1 + \lambda/t)^k$, and
 the bound is exponentially small in $k$ for $N = e^{\alpha k}$ as soon as $t > \lambda/(e^\alpha - 1)$.""",
     source="derived here: $\\mathbb E\\, p_t^N = p_t$, and Jensen's inequality with $\\mathbb E\\,\\chi^2 = B_t/N$",
     regime="$N$ independent draws of any law with finite $I(t)$; checked for normal laws.",
