@@ -18,7 +18,6 @@ Duplicates among the data count as different points throughout.
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -86,7 +85,7 @@ def empirical_information(
     *,
     samples: int,
     generator: Seed,
-    estimator: Literal["entropy", "density"] = "entropy",
+    estimator: str = "entropy",
 ) -> Estimate:
     r"""`I^N(t) = I(I; X_t)` in nats by Monte Carlo over `samples` draws of `X_t = x_I + sqrt(t) Z`, and its standard error.
 
@@ -109,24 +108,23 @@ def _as_law(points: ArrayLike | Empirical) -> Empirical:
 
 
 class _Distinct:
-    """The distinct data points in units of the largest coordinate about their mean, and how often each occurs."""
+    """The distinct data points, in units of a power of two near the largest coordinate, and how often each occurs."""
 
     def __init__(self, points: ArrayLike | Empirical) -> None:
         self.given = points.points if isinstance(points, Empirical) else as_points("points", points).detach()
         distinct, self.which, copies = self.given.double().unique(dim=0, return_inverse=True, return_counts=True)
         self.copies, self.log_copies = copies.double(), copies.double().log()
-        self.scale = float(distinct.abs().max()) or 1.0
-        scaled = distinct / self.scale
-        self.center = scaled.mean(0)
-        self.points = scaled - self.center
+        self.scale = 2.0 ** (math.frexp(float(distinct.abs().max()) or 1.0)[1] - 1)
+        self.points = distinct / self.scale
 
     def log_weights(self, x: Float[Tensor, "b d"], t: Float[Tensor, " b"]) -> Float[Tensor, "b U"]:
         """The logarithm of the weight of one copy of each point.
 
         `|x - x_i|^2 = |x - x_r|^2 + 2 (x - x_r).(x_r - x_i) + |x_r - x_i|^2`, where `x_r` is the nearest point, or nearly so. The first
-        term is common to all and left out: far from the data it would drown the others.
+        term is common to all and left out: far from the data it would drown the others. Nothing is centered: an outlier would take digits
+        from the rest. So every exponent errs by what moving x, `x_r` and `x_i` by units in the last place would change it by.
         """
-        x = x / self.scale - self.center
+        x = x / self.scale
         size = x.abs().amax(-1, keepdim=True).clamp_min(1.0)
         reference = ((x / size) @ self.points.T - (self.points**2).sum(-1) / (2 * size)).argmax(-1)
         at = self.points[reference]
@@ -136,7 +134,7 @@ class _Distinct:
         inner = inner.gather(-1, reference.unsqueeze(-1)) - inner
         noise = (self.scale / t.sqrt()).clamp_max(LARGE).unsqueeze(-1)
         apart = torch.cdist(at, self.points, compute_mode="donot_use_mm_for_euclid_dist") * noise
-        log_weight = -(apart.clamp_max(LARGE) ** 2) / 2 - inner * ((length * noise).clamp_max(LARGE) * noise)
+        log_weight = -(apart.clamp_max(LARGE) ** 2) / 2 - (inner * noise) * (length * noise).clamp_max(LARGE)
         log_weight = log_weight.clamp(-(LARGE**2), LARGE**2)
         log_weight = log_weight - log_weight.amax(-1, keepdim=True)
         return log_weight - torch.logsumexp(log_weight + self.log_copies, -1, keepdim=True)

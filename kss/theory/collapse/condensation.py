@@ -8,6 +8,11 @@ A noisy point `X_t = X_0 + sqrt(t) Z` carries `I(t) = I(X_0; X_t)` nats about th
 
 Directions without variance count for nothing: only the dimension of the support enters. Read the other way, at noise variance t the data
 collapse if there are fewer than `N_c(t) = e^{I(t)}`, which near a k-dimensional support grows like `t^{-k/2}`.
+
+How sharply: `I(t)` is the mean of the information density `i = log(G_t(X_t - X_0)/p_t(X_t))`, whose variance, for a normal law, is
+`V = sum_a lambda_a/(lambda_a + t)`. A datum that was noised has a weight of `e^i` against N others with a weight of 1 on average. In many
+dimensions i is nearly normal, so clones agree with probability `Phi((I - log N)/sqrt V)`, and the entropy of the weights is about
+`max(log N - i, 0)`.
 """
 
 import math
@@ -29,10 +34,7 @@ def gaussian_information(variances: ArrayLike, t: ArrayLike) -> Float[Tensor, "*
     >>> round(float(gaussian_information([1.0, 1.0], 1.0)), 6)  # log 2
     0.693147
     """
-    spectrum, t = _as_variances(variances), as_tensor("t", t).double()
-    if not bool((t > 0).all()):
-        raise reject("t", t.tolist() if t.numel() < 10 else t, "a noise variance t > 0")
-    noise = t.unsqueeze(-1)
+    spectrum, noise = _as_variances(variances), _as_noise(t).unsqueeze(-1)
     ratio = spectrum / noise
     # Where the ratio overflows the 1 does not count.
     each = torch.where(torch.isfinite(ratio), torch.log1p(ratio), spectrum.log() - noise.log())
@@ -98,6 +100,38 @@ def _log_expm1(y: float) -> float:
     return y + math.log(-math.expm1(-y))
 
 
+def information_variance(variances: ArrayLike, t: ArrayLike) -> Float[Tensor, "*t"]:
+    r"""`V = Var i(X_0; X_t) = sum_a lambda_a/(lambda_a + t)`, of the information density of a normal law. Arguments as there."""
+    return (1 / (1 + _as_noise(t).unsqueeze(-1) / _as_variances(variances))).sum(-1)
+
+
+def window_probability(variances: ArrayLike, t: ArrayLike, log_n: ArrayLike) -> Float[Tensor, "*batch"]:
+    r"""`Phi((I(t) - log n)/sqrt V(t))`: about the probability that two clones agree, for normal data in many dimensions."""
+    excess = gaussian_information(variances, t) - _as_log_size(None, log_n)
+    return torch.special.ndtr(excess / information_variance(variances, t).sqrt())
+
+
+def window_entropy(variances: ArrayLike, t: ArrayLike, log_n: ArrayLike) -> Float[Tensor, "*batch"]:
+    r"""`E max(log n - i, 0)` for a normal i of mean I and variance V: about the mean entropy of the weights, likewise.
+
+    It is `sqrt(V) (z Phi(z) + phi(z))` with `z = (log n - I)/sqrt V`; at the condensation time `sqrt(V/2 pi)`.
+    """
+    spread = information_variance(variances, t).sqrt()
+    z = (_as_log_size(None, log_n) - gaussian_information(variances, t)) / spread
+    return spread * (z * torch.special.ndtr(z) + torch.exp(-(z**2) / 2) / math.sqrt(2 * math.pi))
+
+
+def manifold_information(entropy: ArrayLike, dim: int, t: ArrayLike) -> Float[Tensor, "*batch"]:
+    r"""`h - (k/2) log(2 pi e t)`: to leading order as `t -> 0`, the information for a law on a closed k-dimensional manifold, k = `dim`.
+
+    `entropy` is `h = -int p_M log p_M` with respect to the volume: `log vol(M)` for the uniform law. It holds for normal laws on R^k too.
+    So `N_c ~ e^h (2 pi e t)^{-k/2}`.
+    """
+    if dim < 1:
+        raise reject("dim", dim, "an integer >= 1")
+    return as_tensor("entropy", entropy).double() - dim / 2 * (math.log(2 * math.pi) + 1 + _as_noise(t).log())
+
+
 def excess_entropy(information: ArrayLike, log_n: ArrayLike, dim: int = 1) -> Float[Tensor, "*batch"]:
     r"""`(log n - I(X_0; X_t))/dim`: the entropy density of the data that are not told apart; 0 at the condensation time.
 
@@ -125,6 +159,13 @@ def _as_variances(variances: ArrayLike) -> Float[Tensor, " k"]:
     if spectrum.ndim != 1 or len(spectrum) == 0 or bool((spectrum < 0).any()):
         raise reject("variances", spectrum.tolist() if spectrum.numel() < 10 else spectrum, "a list of numbers >= 0, at least one")
     return spectrum
+
+
+def _as_noise(t: ArrayLike) -> Float[Tensor, "*t"]:
+    noise = as_tensor("t", t).double()
+    if not bool((noise > 0).all()):
+        raise reject("t", noise.tolist() if noise.numel() < 10 else noise, "a noise variance t > 0")
+    return noise
 
 
 def _as_log_size(n: ArrayLike | None, log_n: ArrayLike | None) -> Float[Tensor, "*n"]:
