@@ -49,7 +49,7 @@ claim(
 $$1 - \frac{C_{aa}}{t} = \frac{t}{\lambda_a + t}.$$
 
 It is below $\gamma$ if and only if $t < \lambda_a\,\gamma/(1-\gamma)$; for $\gamma = \frac12$, if and only if $t < \lambda_a$.""",
-    source=f"classical; the use of such gaps to count dimensions: {ACHILLI}",
+    source="classical",
     regime=r"""Normal laws with any variances $\lambda_a \ge 0$, all $t > 0$, all $x$; the threshold $\gamma \in (0, 1)$ is a choice.""",
     uses=("heat.tweedie_second",),
     chapter=CHAPTER,
@@ -394,15 +394,23 @@ claim(
     source=f"""{ACHILLI}, v1, as summed up in its abstract, which speaks of some conditions without naming them (we know no more of it);
 v2: salient features collapse first. Refuted here as stated without conditions""",
     regime=r"""Refuted for the exact score of independent data from $\mathcal N(0, \operatorname{diag}\lambda_a)$ in all directions
-jointly, on the mean Jacobian at the origin: for two blocks of $m$ directions the gap of the *lower* variance is the larger one, and so is
-its loss $1 - C^N_{aa}/C^\infty_{aa}$ relative to the law. Computed as $t \to 0$ for $m = 2, 4, 16$, variance ratios 2, 5, 20, and
-$N = 3, 100, 10^4$; at $t/t_* = \frac14, 1, 4$ for four cases with $N$ from 100 to $10^{12}$. At noisy training points and at fresh points
-the order is also the reverse, {claim}`dimensions.training_points`, {claim}`dimensions.fresh_points`. What is true: the statement for
+jointly, on the mean Jacobian at the origin: for two blocks of directions the gap of the *lower* variance is the larger one, and so is
+its loss $1 - C^N_{aa}/C^\infty_{aa}$ relative to the law. Computed as $t \to 0$ for blocks of 1 and 1, 3 and 8, 16 and 5 directions,
+variance ratios 2, 5, 20, and $N = 3, 100, 10^4$; at $t/t_* = \frac14, 1, 4$ for four cases with two blocks of equal size and $N$ from 100
+to $10^{12}$. At noisy training points and at fresh points the order is also the reverse, {claim}`dimensions.training_points`,
+{claim}`dimensions.fresh_points`. What is true: the statement for
 blocks that do not know of each other, {claim}`dimensions.block_order`, and for the time $t_S$ of blocks taken alone.""",
     uses=("dimensions.nearest", "dimensions.order_at_origin", "dimensions.block_order"),
     chapter=CHAPTER,
     verdict="refuted as stated",
 )
+
+
+def _of_equal_blocks(variances: list[float], n: float) -> torch.Tensor:
+    """As if both blocks had half of the directions."""
+    lam = [variances[0]] * (len(variances) // 2) + [variances[-1]] * (len(variances) - len(variances) // 2)
+    gaps = frozen_gaps.nearest_gap(lam, n)
+    return torch.stack([gaps[lam.index(v)] for v in variances])
 
 
 @check(
@@ -411,21 +419,24 @@ blocks that do not know of each other, {claim}`dimensions.block_order`, and for 
     lane="full",
     mutants={
         "directions exchanged": returns(lambda gaps, *_: gaps.flip(-1)),
-        "blocks taken alone": instead(lambda v, n: torch.stack([frozen_gaps.nearest_gap([float(u)] * (len(v) // 2), n)[0] for u in v])),
+        "blocks taken alone": instead(lambda v, n: torch.stack([frozen_gaps.nearest_gap([float(u)] * v.count(u), n)[0] for u in v])),
         "the random energy model": instead(lambda v, n: frozen_gaps.frozen_gap(v, n)),
+        "blocks of equal size": instead(lambda v, n: _of_equal_blocks(v, n)),
         "off by 1e-6": returns(lambda gaps, *_: gaps * (1 + 1e-6)),
     },
 )
 def lower_variance_has_the_larger_gap(predict: Any = frozen_gaps.nearest_gap, *, generator: torch.Generator) -> Numbers:
     """Mean gaps at the origin for two blocks, by quadrature over the energy; as t -> 0 the loss relative to the law is the gap."""
     numbers: Numbers = {}
-    for m, (high, low), n in itertools.product((2, 4, 16), ((1.0, 0.5), (0.5, 0.1), (4.0, 0.2)), (3, 100, 10_000)):
-        law, first, second = energies.two_blocks(m, (high, low), n)
-        expected = [energies.least(law, first) / high] * m + [energies.least(law, second) / low] * m
-        gaps = predict([high] * m + [low] * m, n)
-        agree(f"gaps for m = {m}, {high}, {low}, N = {n}", gaps, expected, 1e-8 * np.asarray(expected))
+    cases = itertools.product(((1, 1), (3, 8), (16, 5)), ((1.0, 0.5), (0.5, 0.1), (4.0, 0.2)), (3, 100, 10_000))
+    for (m, k), (high, low), n in cases:
+        law, first, second = energies.two_blocks((m, k), (high, low), n)
+        expected = [energies.least(law, first) / high] * m + [energies.least(law, second) / low] * k
+        gaps = predict([high] * m + [low] * k, n)
+        case = f"{m} of {high}, {k} of {low}, N = {n}"
+        agree(f"gaps, {case}", gaps, expected, 1e-8 * np.asarray(expected))
         require(float(gaps[0]) < float(gaps[-1]), f"gaps {float(gaps[0])} and {float(gaps[-1])} of variances {high} and {low}")
-        numbers[f"gaps of {high}, {low}; m = {m}, N = {n}"] = f"{float(gaps[0]):.4f}, {float(gaps[-1]):.4f}"
+        numbers[f"gaps, {case}"] = f"{float(gaps[0]):.4f}, {float(gaps[-1]):.4f}"
     return numbers
 
 
@@ -444,7 +455,7 @@ def lower_variance_loses_more_at_every_time(predict: Any = memorization.populati
     """Losses at the origin relative to the law, at t_*/4, t_* and 4 t_*; far above, at 16 t_*, the data serve as well as the law."""
     numbers: Numbers = {}
     for m, variances, n in ((4, (1.0, 0.1), 1e2), (4, (4.0, 0.2), 1e4), (16, (1.0, 0.2), 1e4), (32, (1.0, 0.05), 1e12)):
-        law, *squares = energies.two_blocks(m, variances, n)
+        law, *squares = energies.two_blocks((m, m), variances, n)
         t_star = float(memorization.condensation_time_at([0.0] * (2 * m), np.repeat(variances, m), n))
         for ratio in (0.25, 1.0, 4.0, 16.0):
             t = ratio * t_star

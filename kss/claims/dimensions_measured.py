@@ -249,7 +249,10 @@ def _one_minus_squares(variances: tuple[float, ...], n: int, t: float, sets: int
     },
 )
 def share_of_data_sets_with_a_near_tie(predict: Any = frozen_gaps.near_tie_rate, *, generator: torch.Generator) -> Numbers:
-    """200000 data sets in two cases, epsilon = 0.02, 0.1, 0.3: exact binomial tests on either side."""
+    """200000 data sets in two cases, epsilon = 0.02, 0.1, 0.3: exact binomial tests on either side.
+
+    The margin: a density of the gap that falls like that of an exponential law takes half of the share, at most 3.7 %, off the linear term.
+    """
     numbers: Numbers = {}
     for variances, n, t in (((1.0, 0.3, 0.05), 20, 0.0005), ((2.0, 0.2), 8, 0.0016)):
         found = _one_minus_squares(variances, n, t, 200_000, generator=generator)

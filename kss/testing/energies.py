@@ -138,20 +138,22 @@ def _above(energies: Energies, power: float) -> Grid:
 
 
 @lru_cache(maxsize=64)
-def two_blocks(dim: int, variances: tuple[float, float], n: float) -> tuple[Energies, Grid, Grid]:
-    """Two blocks of `dim` directions each, seen from the mean; and the mean square of one coordinate of each at given energy.
+def two_blocks(dims: tuple[int, int], variances: tuple[float, float], n: float) -> tuple[Energies, Grid, Grid]:
+    """Two blocks of directions, seen from the mean; and the mean square of one coordinate of each at given energy.
 
-    With the part y of the energy in the second block, `f(e) ~ e^{m-1} int (1 - y)^{m/2-1} y^{m/2-1} e^{-e((1-y)/a + y/b)} dy`.
+    With the part `y = sin^2 z` of the energy in the second block, for m and k directions of variances a and b,
+    `f(e) ~ e^{(m + k)/2 - 1} int cos^{m-1} z sin^{k-1} z e^{-e((1 - y)/a + y/b)} dz`.
     """
-    (a, b), half = variances, dim / 2
-    y, weight = special.roots_legendre(400)
-    y, weight = (y + 1) / 2, weight / 2
-    constant = -half * math.log(a * b) - 2 * math.lgamma(half)
-    shape = (half - 1) * np.log(y * (1 - y)) + np.log(weight) + constant
+    (m, k), (a, b) = dims, variances
+    z, weight = special.roots_legendre(400)
+    z, weight = (z + 1) * math.pi / 4, weight * math.pi / 4
+    y = np.sin(z) ** 2
+    constant = math.log(2) - (m * math.log(a) + k * math.log(b)) / 2 - math.lgamma(m / 2) - math.lgamma(k / 2)
+    shape = (m - 1) * np.log(np.cos(z)) + (k - 1) * np.log(np.sin(z)) + np.log(weight) + constant
 
     def terms(e: Grid) -> np.ndarray:
-        return shape - e[:, None] * ((1 - y) / a + y / b) + (dim - 1) * np.log(e[:, None])
+        return shape - e[:, None] * ((1 - y) / a + y / b) + ((m + k) / 2 - 1) * np.log(e[:, None])
 
     law = on_grid(lambda e: special.logsumexp(terms(e), axis=1), n, max(a, b))
     share = np.exp(special.log_softmax(terms(law.e), axis=1)) @ y
-    return law, 2 * law.e * (1 - share) / dim, 2 * law.e * share / dim
+    return law, 2 * law.e * (1 - share) / m, 2 * law.e * share / k

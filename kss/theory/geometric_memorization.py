@@ -11,8 +11,8 @@ gives about `X_0`,
 
     I(x) = KL(posterior at x || prior) = (1/2) sum_a [ log(1 + lambda_a/t) - lambda_a/(lambda_a + t) + lambda_a x_a^2/(lambda_a + t)^2 ],
 
-says when N data condense at x: about `N e^{-I(x)}` of them are where the posterior of the law is, so from `I(x) = log N` downwards the
-weights stand on a few (the random energy model's freezing). The mean of `I(x)` over `p_t` is the mutual information, in
+says when N data condense at x: about `N e^{-I(x)}` of them are where the posterior of the law is, so at times t below the root of
+`I(x) = log N` the weights stand on a few (the random energy model's freezing). The mean of `I(x)` over `p_t` is the mutual information, in
 `kss.theory.collapse`.
 
 Sources: the question and the random-energy reading are those of Achilli et al., arXiv 2410.08727; the formulas are derived in the
@@ -136,7 +136,8 @@ def information_at(x: ArrayLike, variances: ArrayLike, t: ArrayLike) -> Float[Te
     series = small**2 / 2 - 2 * small**3 / 3 + 3 * small**4 / 4
     logarithm = torch.where(ratio > 1e15, lam.log() - t.log(), torch.log1p(ratio))
     shrink = torch.where(ratio < 1e-4, series, logarithm - signal)
-    return (shrink + signal * (place / torch.sqrt(lam + t)) ** 2).sum(-1) / 2
+    moved = torch.where(lam > 0, place / torch.sqrt(lam + t), 0.0)  # whatever x is, a direction without variance tells nothing
+    return (shrink + signal * moved**2).sum(-1) / 2
 
 
 def condensation_time_at(x: ArrayLike, variances: ArrayLike, n: float | int) -> Float[Tensor, "*batch"]:
@@ -177,9 +178,7 @@ def stein_gaps(points: ArrayLike, x: ArrayLike, t: float | int, variances: Array
     independent of the data; shapes before N and d broadcast; `t` a number. A direction without variance has gap 1.
     """
     lam = as_variances(variances)
-    data = as_tensor("points", points).double()
-    if data.ndim < 2 or data.shape[-1] != len(lam) or data.shape[-2] == 0:
-        raise reject("points", data, f"data sets of shape (..., N, {len(lam)})")
+    data = _as_data_sets(points, lam)
     log_weight = _log_weights(data, _as_place(x, lam), as_positive("t", t))
     weight = log_weight.exp()
     top = log_weight.argmax(-1, keepdim=True)
@@ -209,12 +208,17 @@ def origin_gaps(points: ArrayLike, t: float | int, variances: ArrayLike) -> Floa
     gap 1.
     """
     lam = as_variances(variances)
-    data = as_tensor("points", points).double()
-    if data.ndim < 2 or data.shape[-1] != len(lam) or data.shape[-2] == 0:
-        raise reject("points", data, f"data sets of shape (..., N, {len(lam)})")
+    data = _as_data_sets(points, lam)
     weight = _log_weights(data, torch.zeros_like(lam), as_positive("t", t)).exp()
     squares = (weight.unsqueeze(-1) * data**2).sum(-2)
     return torch.where(lam > 0, squares / torch.where(lam > 0, lam, 1.0), 1.0)
+
+
+def _as_data_sets(points: ArrayLike, like: Float[Tensor, " d"]) -> Float[Tensor, "*sets n d"]:
+    data = as_tensor("points", points).double()
+    if data.ndim < 2 or data.shape[-1] != len(like) or data.shape[-2] == 0:
+        raise reject("points", data, f"data sets of shape (..., N, {len(like)})")
+    return data
 
 
 def _as_place(x: ArrayLike, like: Float[Tensor, " d"]) -> Float[Tensor, "*batch d"]:

@@ -1,5 +1,7 @@
 """Averages over data sets as single integrals: against closed forms and plain simulation."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -45,14 +47,14 @@ def test_exponential_energies_by_hand():
 
 
 def test_two_blocks_against_simulation_and_against_one():
-    law, first, second = energies.two_blocks(4, (1.0, 0.2), 15.0)
+    law, first, second = energies.two_blocks((5, 2), (1.0, 0.2), 15.0)
     rng = np.random.default_rng(2)
-    points = rng.standard_normal((40_000, 15, 8)) * np.sqrt([1.0] * 4 + [0.2] * 4)
+    points = rng.standard_normal((20_000, 15, 7)) * np.sqrt([1.0] * 5 + [0.2] * 2)
     e = (points**2).sum(-1) / 2
     nearest = np.take_along_axis(points, e.argmin(1)[:, None, None], 1)[:, 0] ** 2
-    for values, sample in ((first, nearest[:, :4].mean(1)), (second, nearest[:, 4:].mean(1))):
-        assert energies.least(law, values) == pytest.approx(sample.mean(), abs=6 * sample.std() / 200)
-    equal, one, two = energies.two_blocks(3, (0.4, 0.4), 50.0)
+    for values, sample in ((first, nearest[:, :5].mean(1)), (second, nearest[:, 5:].mean(1))):
+        assert energies.least(law, values) == pytest.approx(sample.mean(), abs=6 * sample.std() / math.sqrt(20_000))
+    equal, one, two = energies.two_blocks((1, 5), (0.4, 0.4), 50.0)
     np.testing.assert_allclose(one, two, rtol=1e-9)
     plain = energies.isotropic(6, 0.4, 50.0)
     assert energies.least(equal, one) == pytest.approx(energies.least(plain, 2 * plain.e / 6), rel=1e-8)

@@ -89,6 +89,12 @@ def test_condensation_at_a_point():
     assert 0 < float(gm.condensation_time_at([0.0], [1.0], 1e100)) < 1e-190
 
 
+def test_a_direction_without_variance_tells_nothing_however_far_away():
+    assert float(gm.information_at([0.3, 1e200], [1.0, 0.0], 1e-300)) == float(gm.information_at([0.3], [1.0], 1e-300))
+    expected = gm.condensation_time_at([0.3], [1.0], 100)
+    torch.testing.assert_close(gm.condensation_time_at([0.3, 1e200], [1.0, 0.0], 100), expected, rtol=0, atol=0)
+
+
 def test_stein_gaps_by_hand():
     # Two points, weights 1/2 at the origin: sum_i (1/2) x_i (x_i - x_other).
     assert gm.stein_gaps([[1.0], [-1.0]], [0.0], 0.1, [2.0]).tolist() == [1.0]
