@@ -198,7 +198,13 @@ def _variance_at_end(variance: float, temper: Any, start: float, t_max: float, t
     return float(solved.y[0, -1])
 
 
-_RUNS = ((1.0, 5.0, 4.0, 0.01, 2.0), (0.3, 1.0, 2.0, 0.1, 8.0), (2.0, 1.0, 10.0, 1.0, 0.5), (1.0, 1.0, 1.0, 1e-3, 3.0), (0.0, 3.0, 2.0, 0.5, 4.0))
+_RUNS = (
+    (1.0, 5.0, 4.0, 0.01, 2.0),
+    (0.3, 1.0, 2.0, 0.1, 8.0),
+    (2.0, 1.0, 10.0, 1.0, 0.5),
+    (1.0, 1.0, 1.0, 1e-3, 3.0),
+    (0.0, 3.0, 2.0, 0.5, 4.0),
+)
 """Variance of the data, variance at the start, t_max, t, and the temperature."""
 
 
@@ -425,6 +431,7 @@ the law. Checked: the limit of $N\,\mathbb E|s_T^N - s_T|^2$ as $N \to \infty$ f
         "amplitude for power": instead(
             lambda k, t, temper, n, density: temper * temperature.noise_variance(k, temper * t, 1.0, n, density)
         ),
+        "dimension of the space": instead(lambda k, t, temper, n, density: temperature.noise_variance(k + 1, t, temper, n, density)),
         "number of data squared": instead(lambda k, t, temper, n, density: temperature.noise_variance(k, t, temper, n**2, density)),
         "unit density": instead(lambda k, t, temper, n, density: temperature.noise_variance(k, t, temper, n, 1.0)),
     },

@@ -16,6 +16,9 @@ from torch import Tensor
 
 from kss._validation import ArrayLike, as_count, as_positive, as_tensor, reject
 
+TERMS = 500
+"""Of expansions of incomplete gamma functions: needed for x far from a on the scale of `sqrt a`, and converging there up to a = 1e5."""
+
 
 def dominant_variance(squared_distance: Any, exponent: Any) -> Any:
     """`r^2/c`: the noise variance at which `sigma^(-c) exp(-r^2/2 sigma^2)` is largest."""
@@ -64,16 +67,12 @@ def log_mixture(distance: ArrayLike, dim: int, low: float = 0.0, high: float = m
     log_least = 2 * (r.log() - math.log(high)) - math.log(2)
     more = torch.where(close, _log_lower(d / 2, most, log_most), _log_upper(d / 2, least, log_least))
     less = torch.where(close, _log_lower(d / 2, least, log_least), _log_upper(d / 2, most, log_most))
-    fall = torch.where(tiny & more.isfinite(), less - more, -1.0)
+    fall = torch.where(tiny & more.isfinite(), (less - more).clamp_max(0.0), -1.0)
     return whole + torch.where(tiny, more + torch.log1p(-fall.exp()), inside.log())
 
 
-TERMS = 500
-"""Of the two expansions below. They are needed for x far from a on the scale of `sqrt a`, and converge there for a up to 1e5."""
-
-
 def _log_lower(a: float, x: Tensor, log_x: Tensor) -> Tensor:
-    """`log P(a, x)` for x well below a, with `log x` where x underflows: `x^a e^(-x)/Gamma(a + 1)` times `1 + x/(a + 1) + x^2/(a + 1)(a + 2) + ...`."""
+    """`log P(a, x)` for x well below a (x may underflow): `x^a e^(-x)/Gamma(a + 1)` times `1 + x/(a + 1) + x^2/(a + 1)(a + 2) + ...`."""
     total = torch.ones_like(x)
     for n in range(TERMS, 0, -1):
         total = 1 + x / (a + n) * total
@@ -106,7 +105,7 @@ def matching_log_weight(log_weight: ArrayLike, dim: float) -> Float[Tensor, "*ba
 
 
 def largest_gain(dim: Any) -> Any:
-    """`4/(e^2 d)`: how far a weight relative to the largest can rise when the level is withheld; to leading order in 1/d."""
+    """`4/(e^2 d)`: how far a weight relative to the largest rises at most when the level is withheld; nearly attained for large d."""
     return 4 * math.exp(-2) / dim
 
 
