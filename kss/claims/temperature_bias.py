@@ -118,7 +118,7 @@ bias when $h \to 0$. The statement is true for $T \to 1$.""",
     },
 )
 def quantiles_of_a_normal_law(predict: Any = TemperatureSmoothed.unnormalized_log_density, *, generator: torch.Generator) -> Numbers:
-    """The variance for N midpoint quantiles of N(0, 1), on a grid, tends to `1/T`; N = 30 to 1000, t = N^(-1/2)/5.
+    """The variance for N midpoint quantiles of N(0, 1), on a grid, is `1/T + t`; N = 30 to 1000, t = N^(-1/2)/5.
 
     Allowed is what the quantiles themselves lack of variance 1: it is missing in the tails, and for T = 1 it is the whole
     error; a power T > 1 gives the tails less weight.
@@ -198,7 +198,13 @@ def _variance_at_end(variance: float, temper: Any, start: float, t_max: float, t
     return float(solved.y[0, -1])
 
 
-_RUNS = ((1.0, 5.0, 4.0, 0.01, 2.0), (0.3, 1.0, 2.0, 0.1, 8.0), (2.0, 1.0, 10.0, 1.0, 0.5), (1.0, 1.0, 1.0, 1e-3, 3.0))
+_RUNS = (
+    (1.0, 5.0, 4.0, 0.01, 2.0),
+    (0.3, 1.0, 2.0, 0.1, 8.0),
+    (2.0, 1.0, 10.0, 1.0, 0.5),
+    (1.0, 1.0, 1.0, 1e-3, 3.0),
+    (0.0, 3.0, 2.0, 0.5, 4.0),
+)
 """Variance of the data, variance at the start, t_max, t, and the temperature."""
 
 
@@ -255,13 +261,12 @@ claim(
     "temperature.schedule",
     title="With a rising temperature reverse diffusion sharpens little, Langevin dynamics all the more",
     statement=r"""Data $\mathcal N(0, \lambda)$, the schedule $T(t) = \max(\sqrt{t_c/t}, 1)$, the right law
-$\mathcal N(0, \lambda + t_c)$ at $t_c$. At $t = 0$ the variance is
+$\mathcal N(0, \lambda + t_c)$ at $t_c$. At $t = 0$ the variance is, with $a = \dfrac{\lambda}{\lambda + t_c}$,
 
-$$\text{ODE: } \frac{\lambda^2}{\lambda + t_c}, \qquad
-\text{SDE: } \frac{\lambda^2}{3t_c}\Big[1 - \Big(\frac{\lambda}{\lambda + t_c}\Big)^3\Big] ,$$
+$$\text{ODE: } \lambda\,a, \qquad \text{SDE: } \lambda\,\frac{a + a^2 + a^3}3 ,$$
 
 that is $\lambda - t_c$ and $\lambda - 2t_c$ to first order in $t_c$: little is lost if $t_c \ll \lambda$, although $T \to \infty$.
-Langevin dynamics at a fixed $t$, run to equilibrium, has $(\lambda + \sqrt{t_ct})\sqrt{t/t_c}$, which tends to 0.""",
+Langevin dynamics at a fixed $t \leq t_c$, run to equilibrium, has $(\lambda + \sqrt{t_ct})\sqrt{t/t_c}$, which tends to 0 with $t$.""",
     source="the schedule: arXiv 2601.19285; the variances: derived here",
     regime=r"Every $\lambda > 0$, $t_c > 0$; population score, exact dynamics.",
     uses=("temperature.generated",),
@@ -276,6 +281,7 @@ Langevin dynamics at a fixed $t$, run to equilibrium, has $(\lambda + \sqrt{t_ct
     mutants={
         "one percent": returns(lambda value, *_: 1.01 * value),
         "cube forgotten": instead(lambda v, t_c: v**2 / (3 * t_c) * (1 - v / (v + t_c))),
+        "square of the flow": instead(lambda v, t_c: v * (v / (v + t_c)) ** 2),
         "probability flow": instead(temperature.scheduled_flow_variance),
         "nothing lost": instead(lambda v, t_c: v),
         "first order": instead(lambda v, t_c: v - 2 * t_c),
@@ -425,6 +431,7 @@ the law. Checked: the limit of $N\,\mathbb E|s_T^N - s_T|^2$ as $N \to \infty$ f
         "amplitude for power": instead(
             lambda k, t, temper, n, density: temper * temperature.noise_variance(k, temper * t, 1.0, n, density)
         ),
+        "dimension of the space": instead(lambda k, t, temper, n, density: temperature.noise_variance(k + 1, t, temper, n, density)),
         "number of data squared": instead(lambda k, t, temper, n, density: temperature.noise_variance(k, t, temper, n**2, density)),
         "unit density": instead(lambda k, t, temper, n, density: temperature.noise_variance(k, t, temper, n, 1.0)),
     },

@@ -136,8 +136,8 @@ $$p(x) \propto \sum_j r_j^{-d}, \qquad s(x) = -d\sum_j w_j\,\frac{x - x_j}{r_j^2
 
 If levels are weighted by $\sigma^a$, with $a < d$, the exponent $d$ becomes $c = d - a$, also in front of the sum.""",
     source=f"{PAPER}; the integral derived here. The weights are those of Shepard's interpolation",
-    regime=r"""Every data set, $x$ not a data point. The density is improper: it is not integrable at the data nor at infinity. With
-levels from $\sigma_{\min}$ to $\sigma_{\max}$ only, each term is multiplied by
+    regime=r"""Every data set, $x$ not a data point. The density is improper: for $c = d$ it is integrable neither at the data nor at
+infinity. With log-uniform levels from $\sigma_{\min}$ to $\sigma_{\max}$ only, each term of the density is multiplied by
 $P(r_j^2/\sigma_{\max}^2 < \chi^2_d < r_j^2/\sigma_{\min}^2)$.""",
     uses=("unconditioned.dominant_level",),
     chapter=CHAPTER,
@@ -288,8 +288,8 @@ $$\sup_{z \geq 0}\Big[e^{-z} - e^{-\frac d2(e^{2z/d} - 1)}\Big] \;\leq\; \frac{4
 
 and the two sides agree to leading order as $d \to \infty$.""",
     source="derived here",
-    regime=r"""Every data set and every $x$ that is not a data point, $c = d$: isotropy is not needed. The expansion for $z \ll d$; the
-inequality computed on a grid of $z$, for $d = 1$ to $10^5$, not proved.""",
+    regime=r"""Every data set and every $x$ that is not a data point, $c = d$: isotropy is not needed. The expansion for $z \ll d$, the
+inequality for every $d$: proved in the chapter, and computed on a grid of $z$ for $d = 1$ to $10^5$.""",
     uses=("unconditioned.flatter",),
     chapter=CHAPTER,
     verdict="holds",
@@ -358,10 +358,10 @@ local maximum but the data points, where it is infinite. Every critical point is
 training point from almost every start.
 One step $x \mapsto x + \alpha\,\frac{r_1^2}{c}\,s(x)$ with $0 < \alpha < 2$ never lowers the density.""",
     source=f"{PAPER}: steps proportional to $\\sigma_*^2$; that they collapse, and why, derived here",
-    regime=r"""Every finite data set; $c > d - 2$, in particular $c = d$. ($c = d - 2$ is Newton's potential, harmonic off the data, and has
-no maximum there either; for $c < d - 2$ there can be one: $c = 2$, data $\pm e_i$ in $\mathbb R^6$, the origin.) "Almost every": for
-the gradient flow, by the center-stable manifold
-theorem; for the steps checked with $\alpha = 0.5$, $1$ and $1.9$, from 200 random starts.""",
+    regime=r"""Every finite data set; $c > 0$ and $c > d - 2$, in particular $c = d$. ($c = d - 2$ is Newton's potential,
+harmonic off the data, and has no maximum there either; for $c < d - 2$ there can be one: $c = 2$, data $\pm e_i$ in $\mathbb R^6$,
+the origin.) "Almost every": for the gradient flow, by the center-stable manifold theorem; for the steps checked with
+$\alpha = 0.5$, $1$ and $1.9$, from 200 random starts.""",
     uses=("unconditioned.density",),
     chapter=CHAPTER,
     verdict="holds",
@@ -406,6 +406,9 @@ def _log_sum(points: np.ndarray, x: np.ndarray, c: float) -> np.ndarray:
         "downhill": returns(lambda y, law, x, *_: 2 * x - y),
         "a step too long": returns(lambda y, law, x, *_: x + 4 * (y - x)),
         "no step": returns(lambda y, law, x, *_: x),
+        "step of r^2/d": instead(
+            lambda law, x, size: x + size * law.exponent / law.base.dim * law.dominant_variance(x).unsqueeze(-1) * law.score(x)
+        ),
         "to the mean of all": instead(lambda law, x, size: x + size * (law.base.points.mean(0) - x)),
         "a fixed noise level": instead(lambda law, x, size: x + size * law.base.score(x, 1.0)),
     },
@@ -413,8 +416,8 @@ def _log_sum(points: np.ndarray, x: np.ndarray, c: float) -> np.ndarray:
 def ascent(predict: Any = NoiseUnconditioned.ascend, *, generator: torch.Generator) -> Numbers:
     """200 random starts: no step lowers the density, and all end within 1e-6 of a data point; `alpha` is 1, 1/2 or 1.9.
 
-        A step follows its formula. For c = 2 < d - 2 = 4 there is a maximum off the data. (1e-6 of the data's scale, 1; a step shortens the
-    distance to a point by the factor `1 - alpha` in the end.)
+    The first step follows its formula. For c = 2 < d - 2 = 4 there is a maximum off the data. (1e-6 of the data's scale, 1; a step
+    multiplies the distance to a point by `1 - alpha` in the end.)
     """
     rng, numbers = numpy_generator(generator), Numbers()
     for d, n, size, exponent in ((1, 8, 1.0, 1.0), (2, 30, 1.0, 2.0), (2, 12, 0.5, 3.0), (8, 40, 1.0, 8.0), (32, 20, 1.9, 31.0)):

@@ -61,8 +61,9 @@ def scheduled_flow_variance(variance: Any, t_collapse: Any) -> Any:
 
 
 def scheduled_sde_variance(variance: Any, t_collapse: Any) -> Any:
-    """`(v^2/3 t_c)(1 - (v/(v + t_c))^3)`: the same for the reverse SDE."""
-    return variance**2 / (3 * t_collapse) * (1 - (variance / (variance + t_collapse)) ** 3)
+    """`v (a + a^2 + a^3)/3` with `a = v/(v + t_c)`: the same for the reverse SDE. (The flow has `v a`.)"""
+    left = variance / (variance + t_collapse)
+    return variance * (left + left**2 + left**3) / 3
 
 
 def expansion(distance: Any, t: Any, temperature: Any) -> Any:

@@ -16,6 +16,9 @@ from torch import Tensor
 
 from kss._validation import ArrayLike, as_count, as_positive, as_tensor, reject
 
+TERMS = 500
+"""Of expansions of incomplete gamma functions: needed for x far from a on the scale of `sqrt a`, and converging there up to a = 1e5."""
+
 
 def dominant_variance(squared_distance: Any, exponent: Any) -> Any:
     """`r^2/c`: the noise variance at which `sigma^(-c) exp(-r^2/2 sigma^2)` is largest."""
@@ -41,7 +44,8 @@ def log_mixture(distance: ArrayLike, dim: int, low: float = 0.0, high: float = m
     r"""`log int_low^high N(r; 0, sigma^2 I_d) dsigma/sigma` at distance r > 0, for levels (standard deviations) from `low` to `high`.
 
     Over all levels it is `Gamma(d/2)/(2 pi^(d/2)) r^(-d)`: one over the area of the sphere through the point, times 1/r. Otherwise times
-    the probability that `r^2/chi^2_d` lies between `low^2` and `high^2`, from SciPy's incomplete gamma functions.
+    the probability that `r^2/chi^2_d` lies between `low^2` and `high^2`: from SciPy's incomplete gamma functions, and from their
+    logarithms where they underflow.
     """
     r, d = as_tensor("distance", distance).double(), as_count("dim", dim)
     if not bool((r > 0).all()):
@@ -54,8 +58,33 @@ def log_mixture(distance: ArrayLike, dim: int, low: float = 0.0, high: float = m
     # Of two differences of tails the one that does not cancel.
     lower = special.gammainc(d / 2, most.numpy()) - special.gammainc(d / 2, least.numpy())
     upper = special.gammaincc(d / 2, least.numpy()) - special.gammaincc(d / 2, most.numpy())
-    inside = torch.where(least < d / 2, torch.as_tensor(lower), torch.as_tensor(upper))
-    return whole + inside.log()
+    close = least < d / 2
+    inside = torch.where(close, torch.as_tensor(lower), torch.as_tensor(upper))
+    tiny = inside < 1e-290
+    if not bool(tiny.any()):
+        return whole + inside.log()
+    log_most = 2 * (r.log() - math.log(low)) - math.log(2) if low > 0 else most
+    log_least = 2 * (r.log() - math.log(high)) - math.log(2)
+    more = torch.where(close, _log_lower(d / 2, most, log_most), _log_upper(d / 2, least, log_least))
+    less = torch.where(close, _log_lower(d / 2, least, log_least), _log_upper(d / 2, most, log_most))
+    fall = torch.where(tiny & more.isfinite(), (less - more).clamp_max(0.0), -1.0)
+    return whole + torch.where(tiny, more + torch.log1p(-fall.exp()), inside.log())
+
+
+def _log_lower(a: float, x: Tensor, log_x: Tensor) -> Tensor:
+    """`log P(a, x)` for x well below a (x may underflow): `x^a e^(-x)/Gamma(a + 1)` times `1 + x/(a + 1) + x^2/(a + 1)(a + 2) + ...`."""
+    total = torch.ones_like(x)
+    for n in range(TERMS, 0, -1):
+        total = 1 + x / (a + n) * total
+    return a * log_x - x - math.lgamma(a + 1) + total.log()
+
+
+def _log_upper(a: float, x: Tensor, log_x: Tensor) -> Tensor:
+    """`log Q(a, x)` for x well above a: `x^a e^(-x)/Gamma(a)` over `x + 1 - a - 1 (1 - a)/(x + 3 - a - 2 (2 - a)/(x + 5 - a - ...))`."""
+    below = x + 2 * TERMS + 1 - a
+    for n in range(TERMS, 0, -1):
+        below = x + (2 * n - 1) - a - n * (n - a) / below
+    return torch.where(x.isinf(), -math.inf, a * log_x - x - math.lgamma(a) - below.log())
 
 
 def log_weight(excess: ArrayLike, dim: float) -> Float[Tensor, "*batch"]:
@@ -76,7 +105,7 @@ def matching_log_weight(log_weight: ArrayLike, dim: float) -> Float[Tensor, "*ba
 
 
 def largest_gain(dim: Any) -> Any:
-    """`4/(e^2 d)`: how far a weight relative to the largest can rise when the level is withheld; to leading order in 1/d."""
+    """`4/(e^2 d)`: how far a weight relative to the largest rises at most when the level is withheld; nearly attained for large d."""
     return 4 * math.exp(-2) / dim
 
 

@@ -24,6 +24,7 @@ def test_schedule():
     assert temperature.scheduled_flow_variance(1.0, 0.25) == pytest.approx(0.8)
     assert temperature.scheduled_sde_variance(1.0, 1.0) == pytest.approx(7 / 24)
     assert temperature.scheduled_sde_variance(2.0, 1e-4) == pytest.approx(2.0 - 2e-4, abs=1e-7)
+    assert temperature.scheduled_sde_variance(2.0, 1e-300) == temperature.scheduled_sde_variance(2.0, 0.0) == 2.0
 
 
 def test_expansion_and_curvature():

@@ -28,6 +28,17 @@ def test_mixture_over_levels():
     assert bool(unconditioning.log_mixture([1e-300, 1e300], 500).isfinite().all())
 
 
+def test_mixture_where_the_probability_of_the_levels_underflows():
+    far = unconditioning.log_mixture([100.0, 1e150], 2, 0.5, 1.0)
+    assert far.tolist() == pytest.approx([-5000 - math.log(2 * math.pi * 1e4), -0.5e300], rel=1e-14)
+    assert float(unconditioning.log_mixture(1e300, 2, 0.5, 1.0)) == -math.inf
+    close = unconditioning.log_mixture([1e-200, 1e-6], 2, 1.0, 2.0)
+    assert close.tolist() == pytest.approx([math.log(3 / (16 * math.pi))] * 2, rel=1e-11)
+    # Far above all levels the largest one counts: the integrand grows there like exp((r^2/high^2 - d) log sigma).
+    steep = float(unconditioning.log_mixture(300.0, 100, 1.0, 2.0)) + 300**2 / 8 + 50 * math.log(2 * math.pi * 4)
+    assert steep == pytest.approx(-math.log(300**2 / 4 - 100), abs=1e-4)
+
+
 def test_weights():
     u = torch.tensor([0.0, 3.0], dtype=torch.float64)
     assert unconditioning.log_weight(u, 4.0).tolist() == pytest.approx([0.0, -2 * math.log(4)])
