@@ -91,6 +91,21 @@ def test_intervals_shrink_with_points_and_are_reproducible():
 
 
 @pytest.mark.slow
+def test_the_bootstrap_scatters_like_fresh_points():
+    def noisy(x, t):
+        return BASE.score(x, t + 0.1) + torch.sin(40 * x)
+
+    few = {"family": "later", "draws": 100, "per_decade": 4}
+    fresh = [closest_bandwidth(noisy, BASE, T, resamples=2, generator=k, **few).h for k in range(80)]
+    found = closest_bandwidth(noisy, BASE, T, resamples=400, level=0.8, generator=1000, **few)
+    # Standard deviations from 80 and 400 draws: 3 standard errors are 26 percent; the rest is the bootstrap's own.
+    assert float(found.resampled[:, 0].std()) == pytest.approx(float(torch.tensor(fresh).std()), rel=0.35)
+    tails = torch.tensor([0.1, 0.9], dtype=torch.float64)
+    assert found.interval == pytest.approx(found.resampled[:, 0].quantile(tails).tolist())
+    assert found.explained_interval == pytest.approx(found.resampled[:, 1].quantile(tails).tolist())
+
+
+@pytest.mark.slow
 def test_many_dimensions_and_single_points():
     law = Empirical(torch.randn(6, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(1)))
     found = closest_bandwidth(Mollified(law, GaussianKernel(0.2), scrambling=1), law, 0.3, draws=30, per_decade=4, generator=0)
