@@ -253,8 +253,9 @@ tabulated members, in the check 0.02 % of $|f_0|$.""",
     verdict="holds in regime",
 )
 
-# Members of the mollified family are computed to a relative accuracy of 1e-3 at least (the others are exact), and the spline through 8 of them in a factor of 10 adds at most
-# (5/384) (log(10)/8)^4 = 9e-5 times the fourth derivative in log h, which is below 10 |f_0| for these data.
+# Members of the mollified family are computed to a relative accuracy of 1e-3 at least (the others are exact), and the spline through
+# 8 of them in a factor of 10 adds at most (5/384) (log(10)/8)^4 = 9e-5 times the fourth derivative in log h, which is below 10 |f_0|
+# for these data.
 MEMBER = 2e-3
 FINER = 2e-4
 """The same with an accuracy of 1e-4 and 16 in a factor of 10."""
@@ -443,7 +444,8 @@ of the squared distance between $g_t$ and $s_t^N$, with $t + h = a^2/r$, while t
 explain a share that tends to 0.""",
     source=DERIVED,
     regime=r"""Two points on the line; mean over $p_t^N$; $t/a^2 \to 0$. Checked from $t/a^2 = 10^{-2}$ down to $10^{-4}$
-($10^{-3}$ for the mollified score), over $h \le 8a^2$ ($0.4\,a^2$ for the mollified score): the first expression is right to $6\sqrt t/a$ of itself, and the two shares are below
+($10^{-3}$ for the mollified score), over $h \le 8a^2$ ($0.4\,a^2$ for the mollified score):
+the first expression is right to $6\sqrt t/a$ of itself, and the two shares are below
 $4\,(t/a^2)\log^2(a^2/t)$.""",
     uses=("network.start", "network.explained"),
     chapter=CHAPTER,

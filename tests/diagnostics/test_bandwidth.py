@@ -1,5 +1,6 @@
 """The nearest member of a family of scores, where it is known."""
 
+import copy
 import math
 
 import pytest
@@ -95,9 +96,13 @@ def test_the_bootstrap_scatters_like_fresh_points():
     def noisy(x, t):
         return BASE.score(x, t + 0.1) + torch.sin(40 * x)
 
-    few = {"family": "later", "draws": 100, "per_decade": 4}
-    fresh = [closest_bandwidth(noisy, BASE, T, resamples=2, generator=k, **few).h for k in range(80)]
-    found = closest_bandwidth(noisy, BASE, T, resamples=400, level=0.8, generator=1000, **few)
+    table = ScoreFamily(BASE, T, BASE.diffuse(8000, T, 0), family="later", per_decade=4)
+    fresh = []
+    for rows in torch.arange(8000).split(100):
+        part = copy.copy(table)
+        part.points, part.values = table.points[rows], table.values[:, rows]
+        fresh.append(part.closest(noisy, resamples=2, generator=0).h)
+    found = part.closest(noisy, resamples=400, level=0.8, generator=1)
     # Standard deviations from 80 and 400 draws: 3 standard errors are 26 percent; the rest is the bootstrap's own.
     assert float(found.resampled[:, 0].std()) == pytest.approx(float(torch.tensor(fresh).std()), rel=0.35)
     tails = torch.tensor([0.1, 0.9], dtype=torch.float64)
