@@ -116,7 +116,8 @@ def untrained_network(predict: Any = TrainedDenoiser.score, *, generator: torch.
 claim(
     "network.excess_loss",
     title="The loss has a floor, and the excess is a distance",
-    statement=r"""For every denoiser $D$, with $w(t) = \frac1t + \frac1v$ and $X_t \sim p_t^N$,
+    statement=r"""For every denoiser $D$, with $w(t) = \frac1t + \frac1v$, $v$ the variance of the data per coordinate,
+and $X_t \sim p_t^N$,
 
 $$w(t)\,\frac1N\sum_i \mathbb E|D(x_i + \sqrt t Z) - x_i|^2
 = w(t)\,\mathbb E\operatorname{tr} C_t^N(X_t) + w(t)\, \mathbb E|D(X_t) - m_t^N(X_t)|^2 ,$$
