@@ -124,6 +124,7 @@ def train_denoiser(
     tensor([[-1.],
             [ 1.]], dtype=torch.float64)
     """
+    steps = as_count("steps", steps, minimum=0)
     run = training_run(
         points,
         t=t,

@@ -39,7 +39,7 @@ PAIRS = 2**21
 NODES = (128, 512)
 """At least and at most so many."""
 PER_DECADE = 4
-"""Bandwidths at which these averages are computed; between them they are interpolated."""
+"""Bandwidths in a factor of ten at which these averages are computed; between them they are interpolated."""
 
 
 class Family(NamedTuple):

@@ -1,5 +1,6 @@
 """The nearest member of a family of scores, where it is known."""
 
+import copy
 import math
 
 import pytest
@@ -88,6 +89,25 @@ def test_intervals_shrink_with_points_and_are_reproducible():
         assert found.resampled.shape == (200, 2)
         widths.append(found.interval[1] - found.interval[0])
     assert widths[1] < 0.4 * widths[0]
+
+
+@pytest.mark.slow
+def test_the_bootstrap_scatters_like_fresh_points():
+    def noisy(x, t):
+        return BASE.score(x, t + 0.1) + torch.sin(40 * x)
+
+    table = ScoreFamily(BASE, T, BASE.diffuse(8000, T, 0), family="later", per_decade=4)
+    fresh = []
+    for rows in torch.arange(8000).split(100):
+        part = copy.copy(table)
+        part.points, part.values = table.points[rows], table.values[:, rows]
+        fresh.append(part.closest(noisy, resamples=2, generator=0).h)
+    found = part.closest(noisy, resamples=400, level=0.8, generator=1)
+    # Standard deviations from 80 and 400 draws: 3 standard errors are 26 percent; the rest is the bootstrap's own.
+    assert float(found.resampled[:, 0].std()) == pytest.approx(float(torch.tensor(fresh).std()), rel=0.35)
+    tails = torch.tensor([0.1, 0.9], dtype=torch.float64)
+    assert found.interval == pytest.approx(found.resampled[:, 0].quantile(tails).tolist())
+    assert found.explained_interval == pytest.approx(found.resampled[:, 1].quantile(tails).tolist())
 
 
 @pytest.mark.slow

@@ -155,7 +155,7 @@ def test_samplers_kernels_and_checks_accept_it():
         ({"t": 0.0}, r"t = 0.0: expected a noise variance t > 0, or a range"),
         ({"t": (1.0, 0.1)}, r"t = \(1.0, 0.1\): expected a noise variance t > 0, or a range"),
         ({"t": (0.1, 0.2, 0.3)}, "t = "),
-        ({"steps": -1}, "checkpoints = -1: expected an integer >= 0"),
+        ({"steps": -1}, "steps = -1: expected an integer >= 0"),
         ({"width": 0}, "width = 0"),
         ({"depth": 0}, "depth = 0"),
         ({"batch": 0}, "batch = 0"),
