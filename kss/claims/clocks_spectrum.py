@@ -27,7 +27,8 @@ DRAWS = 6
 FAILS = 3e-4
 """The claims say: with probability 0.9997 at least. Three of six draws that contradict reject them, with probability 6e-10 if they hold."""
 ALMOST_SURELY = "with probability 0.9997 at least over weights and data."
-"""The ranges are the mean of 36 draws or more and at least 3.5 standard deviations on either side."""
+"""The ranges are measured, not derived: they hold the means over six seeds, setting by setting, with 3.5 standard deviations (pooled over
+settings) on either side. Where values are spread over decades (bulk 2 over edge, E at the end), the room was judged on their logarithms."""
 DETECTS = "a formula that fails on 95 % of the draws of weights and data, with probability 0.9999; or on all draws of half of the settings"
 
 
