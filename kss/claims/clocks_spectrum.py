@@ -24,9 +24,12 @@ SMALL = r"""The random-features model of {claim}`clocks.flow` with rows of $W$ u
 $\psi_p = p/d$, $\psi_n = n/d$; $p > n + d$; $\Delta = 1 - e^{-2u}$. """
 ALPHA = 1e-9
 DRAWS = 6
-HOLDS = 0.01
-"""The claims say: with probability 0.99 at least. Five of six draws that contradict reject them, with probability 6e-10 if they hold."""
-DETECTS = "a formula that fails on 99.7 % of the draws of weights and data, with probability 0.999"
+FAILS = 3e-4
+"""The claims say: with probability 0.9997 at least. Three of six draws that contradict reject them, with probability 6e-10 if they hold."""
+ALMOST_SURELY = "with probability 0.9997 at least over weights and data."
+"""The ranges are measured, not derived: they hold the means over six seeds, setting by setting, with 3.5 standard deviations (pooled over
+settings) on either side. Where values are spread over decades (bulk 2 over edge, E at the end), the room was judged on their logarithms."""
+DETECTS = "a formula that fails on 95 % of the draws of weights and data, with probability 0.9999; or on all draws of half of the settings"
 
 
 class Spectrum(NamedTuple):
@@ -60,18 +63,18 @@ def _spectrum(plan: Plan, generator: torch.Generator) -> list[list[Spectrum]]:
     return _spectra(plan, int(torch.randint(2**62, (), generator=generator)))
 
 
-def mostly(what: str, values: Sequence[float], low: float, high: float) -> str:
-    """Reject unless most of the draws have their value in [low, high]; the range of the values, in words."""
-    outside = sum(not low <= value <= high for value in values)
-    verdict = binomial_test(outside, len(values), HOLDS, alpha=ALPHA)
-    shown = f"{min(values):.3g} to {max(values):.3g}"
+def mostly(what: str, draws: Sequence[float | Sequence[float]], low: float, high: float) -> str:
+    """Reject unless most of the draws have their value, or all of their values, in [low, high]; the range of the values, in words.
+
+    The draws are independent, with settings of their own: the binomial bound holds if each fails with probability `FAILS` at most.
+    No value of d, psi_p or the noise belongs to more than three of six draws, so a formula that is right at one value only is found.
+    """
+    values = [np.atleast_1d(np.asarray(draw, dtype=float)) for draw in draws]
+    outside = sum(not bool(((value >= low) & (value <= high)).all()) for value in values)
+    verdict = binomial_test(outside, len(values), FAILS, alpha=ALPHA)
+    shown = f"{min(v.min() for v in values):.3g} to {max(v.max() for v in values):.3g}"
     require(not verdict.rejected, f"{what}: {outside} of {len(values)} draws outside of [{low:g}, {high:g}], values {shown}")
     return shown
-
-
-def worst(values: Sequence[float], center: float) -> float:
-    """The value farthest from the center, in ratio: one number for a draw with several data sets."""
-    return max(values, key=lambda value: abs(math.log(max(value, 1e-300) / center)))
 
 
 # --- The resolvent --------------------------------------------------------------------------------------------------------
@@ -92,7 +95,8 @@ with $\operatorname{Im}q > 0$ for $\operatorname{Im}z > 0$. Finite matrices foll
 is within 0.015 of the limit's, for all $x > 1.5\,s_\Delta^2$. The features' own $U$ follows less closely: within 0.07, for
 $x > 3\,s_\Delta^2$.""",
     source=f"equations: {PAPER} (authors' code); the check derives them again, from sample covariances",
-    regime=r"$0 < \Delta < 1$, $p, n, d \to \infty$ in proportion. Finite matrices: $d = 32$, $\psi_p = 16, 24$, $\psi_n = 2, 4, 8$.",
+    regime=r"$0 < \Delta < 1$, $p, n, d \to \infty$ in proportion. Finite matrices: $\psi_p = 16, 24$, $\psi_n = 2, 4, 8$."
+    r" Features: $d = 24, 32$.",
     uses=("clocks.constants",),
     chapter=CHAPTER,
     verdict="holds in regime",
@@ -259,17 +263,19 @@ def features_follow(predict: Any = equivalent.spectral_density, *, generator: to
             grid, above = _distribution(predict, draw.psi_p, draw.psi_n, draw.noise)
             counted = np.array([(draw.top > x).mean() for x in grid])
             found.append(float(np.abs(counted - above)[grid > 3 * equivalent.constants(draw.noise).s2].max()))
-        errors.append(max(found))
+        errors.append(found)
     return {"sup |F_p - F|": mostly("distance from the limiting law", errors, 0.0, 0.07)}
 
 
 # --- The bulks ------------------------------------------------------------------------------------------------------------
 
-FINITE = r"""Numbers: at $d = 32$, $\psi_p = 16$ and $24$, $\psi_n = 2, 4, 8$, $\Delta = 1 - e^{-2u}$ with $u$ from 0.002 to 0.01; each
-for all
-$\psi_n$ at once, with probability 0.99 at least over weights and data."""
-_SETTINGS = ((768, 0.01), (512, 0.01), (768, 0.002), (512, 0.002), (768, 0.01), (512, 0.005))
-BULKS: Plan = tuple((32, p, time, (2, 4, 8)) for p, time in _SETTINGS)
+FINITE = (
+    r"""Numbers: at $d = 24$ and $32$, $\psi_p = 16$ and $24$, $\psi_n = 2, 4, 8$, $u$ from 0.002 to 0.01; each for all $\psi_n$ at once,
+"""
+    + ALMOST_SURELY
+)
+_SETTINGS = ((32, 768, 0.01), (32, 512, 0.01), (32, 768, 0.002), (24, 384, 0.002), (24, 576, 0.01), (24, 384, 0.005))
+BULKS: Plan = tuple((d, p, time, (2, 4, 8)) for d, p, time in _SETTINGS)
 
 claim(
     "clocks.bulks",
@@ -279,8 +285,8 @@ claim(
 $$s_\Delta^2 + v_\Delta^2\Big(1 - \sqrt{\psi_p/\psi_n}\Big)^2 \quad\text{and}\quad
 s_\Delta^2 + v_\Delta^2\Big(1 + \sqrt{\psi_p/\psi_n}\Big)^2$$
 
-for $\psi_p \gg \psi_n > 1$. At $d = 32$, three quarters of them at least do; the largest is 0.65 to 1.25 times the upper edge, the smallest
-0.5 to 1.2 times the lower; and bulk 2 begins beyond 1.3 times the upper edge.""",
+for $\psi_p \gg \psi_n > 1$. At finite $d$, 70 % of them at least do; the largest is 0.6 to 1.3 times the upper edge, the smallest
+0.25 to 1.3 times the lower; and bulk 2 begins beyond 1.1 times the upper edge.""",
     source=f"{PAPER} (about $n$ eigenvalues there, for $\\psi_p \\gg \\psi_n$); the count $n - d$ and the numbers measured here",
     regime=SMALL + FINITE,
     uses=("clocks.resolvent",),
@@ -314,15 +320,15 @@ def edges_of_bulk_one(predict: Any = equivalent.bulk_edges, *, generator: torch.
     for row in _spectrum(BULKS, generator):
         edges = [predict(draw.psi_p, draw.psi_n, draw.noise) for draw in row]
         bulks = [draw.top[draw.d : draw.n] for draw in row]
-        inside.append(min(float(((v >= low) & (v <= high)).mean()) for v, (low, high) in zip(bulks, edges, strict=True)))
-        lowest.append(worst([v[-1] / low for v, (low, _) in zip(bulks, edges, strict=True)], 0.75))
-        highest.append(worst([v[0] / high for v, (_, high) in zip(bulks, edges, strict=True)], 0.95))
-        gap.append(min(draw.top[draw.d - 1] / high for draw, (_, high) in zip(row, edges, strict=True)))
+        inside.append([float(((v >= low) & (v <= high)).mean()) for v, (low, high) in zip(bulks, edges, strict=True)])
+        lowest.append([v[-1] / low for v, (low, _) in zip(bulks, edges, strict=True)])
+        highest.append([v[0] / high for v, (_, high) in zip(bulks, edges, strict=True)])
+        gap.append([draw.top[draw.d - 1] / high for draw, (_, high) in zip(row, edges, strict=True)])
     return {
-        "share inside": mostly("share of bulk 1 between the edges", inside, 0.75, 1.0),
-        "least/lower edge": mostly("least eigenvalue/lower edge", lowest, 0.5, 1.2),
-        "largest/upper edge": mostly("largest eigenvalue/upper edge", highest, 0.65, 1.25),
-        "bulk 2/upper edge": mostly("least of bulk 2/upper edge", gap, 1.3, math.inf),
+        "share inside": mostly("share of bulk 1 between the edges", inside, 0.7, 1.0),
+        "least/lower edge": mostly("least eigenvalue/lower edge", lowest, 0.25, 1.3),
+        "largest/upper edge": mostly("largest eigenvalue/upper edge", highest, 0.6, 1.3),
+        "bulk 2/upper edge": mostly("least of bulk 2/upper edge", gap, 1.1, math.inf),
     }
 
 
@@ -330,7 +336,7 @@ claim(
     "clocks.bulk_time",
     title="Bulk 1 is learned at a time proportional to n",
     statement=r"""The median eigenvalue of bulk 1 is learned at $\tau = \psi_p/2\Delta\lambda$, between 0.9 and 1.8 times
-$\dfrac{\psi_n}{2\Delta v_\Delta^2}$: the slope of $\log\tau$ in $\log n$ is between 0.9 and 1.2.""",
+$\dfrac{\psi_n}{2\Delta v_\Delta^2}$: the slope of $\log\tau$ in $\log n$ is between 0.9 and 1.3.""",
     source=f"{PAPER} (proportional to $\\psi_n/\\Delta v_t^2$); constant measured here",
     regime=SMALL + FINITE,
     uses=("clocks.bulks", "clocks.flow"),
@@ -359,11 +365,11 @@ def median_time_of_bulk_one(predict: Any = equivalent.mode_time, *, generator: t
     for row in _spectrum(BULKS, generator):
         times = [float(predict(float(np.median(draw.top[draw.d : draw.n])), draw.psi_p, draw.noise)) for draw in row]
         v2 = equivalent.constants(row[0].noise).v2
-        ratios.append(worst([t * 2 * draw.noise * v2 / draw.psi_n for t, draw in zip(times, row, strict=True)], 1.27))
+        ratios.append([t * 2 * draw.noise * v2 / draw.psi_n for t, draw in zip(times, row, strict=True)])
         slopes.append(float(np.polyfit(np.log([draw.n for draw in row]), np.log(times), 1)[0]))
     return {
         "time/(psi_n/2 D v^2)": mostly("median time of bulk 1 over psi_n/2 D v^2", ratios, 0.9, 1.8),
-        "slope": mostly("slope of the median time in log n", slopes, 0.9, 1.2),
+        "slope": mostly("slope of the median time in log n", slopes, 0.9, 1.3),
     }
 
 
@@ -402,9 +408,8 @@ def edges_of_the_third_bulk(predict: Any = equivalent.untouched_edges, *, genera
     lowest, highest = [], []
     for row in _spectrum(BULKS, generator):
         edges = [predict(draw.psi_p, draw.n, draw.noise) for draw in row]
-        lowest.append(worst([draw.top[-1] / low for draw, (low, _) in zip(row, edges, strict=True)], 0.95))
-        rest = [draw.top[draw.n + draw.d] for draw in row]
-        highest.append(worst([value / high for value, (_, high) in zip(rest, edges, strict=True)], 0.85))
+        lowest.append([draw.top[-1] / low for draw, (low, _) in zip(row, edges, strict=True)])
+        highest.append([draw.top[draw.n + draw.d] / high for draw, (_, high) in zip(row, edges, strict=True)])
     return {
         "least/lower end": mostly("least eigenvalue/lower end", lowest, 0.7, 1.2),
         "largest/upper end": mostly("largest eigenvalue of the rest/upper end", highest, 0.7, 1.1),

@@ -99,7 +99,7 @@ def memorizing_modes(second_moments: ArrayLike, psi_p: float, psi_n: float, nois
 
     `second_moments` (d,): the `mu_j`, eigenvalues of `sum_i x_i x_i^T/d`, positive; about `psi_n`. For small D, `e_j` is near
     `D v^2 (psi_p - psi_n)/mu_j`. Each lowers the training loss by `e_j/(d lambda_j)`, from `1 - D` that the true score has, and adds
-    `e_j (e_j/D + v^2 + s^2)/(d lambda_j^2)` to the gap. Leading order for `psi_p >> psi_n > 1`, `s^2 + e_j` well below bulk 1.
+    `e_j (e_j (1 - D)/D + v^2)/(d lambda_j^2)` to the gap. Leading order for `psi_p >> psi_n > 1`, `s^2 + e_j` well below bulk 1.
     """
     mu = as_tensor("second_moments", second_moments).double()
     if mu.ndim != 1 or len(mu) == 0 or not bool((mu > 0).all()):
@@ -110,7 +110,7 @@ def memorizing_modes(second_moments: ArrayLike, psi_p: float, psi_n: float, nois
     k, d = constants(noise), len(mu)
     excess = (psi_p - psi_n) * k.b2 * k.v2 / ((1 - noise) * k.a**2 * mu + k.v2 + psi_n * k.b2)
     values = k.s2 + excess
-    weights = excess * (excess / noise + k.v2 + k.s2) / values**2 / d
+    weights = excess * (excess * (1 - noise) / noise + k.v2) / values**2 / d
     return Memorizing(values, weights, 1 - noise - float((excess / values).sum()) / d)
 
 

@@ -164,7 +164,8 @@ def memorization_time(flow: GradientFlow, *, level: float, relative_to: Relative
 
     With `relative_to` = "final gap": the gap `L_test - L_train` exceeds `level` times its limit for tau -> infinity, 0 < level < 1;
     "absolute": the gap exceeds `level`; "least error": after its minimum the score error exceeds `level` > 1 times the minimum.
-    Infinite if that never happens. Found among 40 times per decade, then refined to 10 digits.
+    Infinite if that never happens, or if the final gap is not positive (few neurons, data far out). Found among 40 times per decade,
+    then refined to 10 digits.
 
     The definitions disagree, in how the time grows with the number of data too: there is none by default.
     """
@@ -172,7 +173,10 @@ def memorization_time(flow: GradientFlow, *, level: float, relative_to: Relative
     if relative_to == "final gap":
         if level >= 1:
             raise reject("level", level, "a fraction of the final gap below 1")
-        level *= float(flow.gap(math.inf))
+        limit = float(flow.gap(math.inf))
+        if limit <= 0:
+            return math.inf
+        level *= limit
     elif relative_to == "least error":
         if level <= 1:
             raise reject("level", level, "a multiple of the least error above 1")

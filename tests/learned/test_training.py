@@ -89,6 +89,10 @@ def test_what_never_happens_takes_forever():
     assert memorization_time(FLOW, level=reachable, relative_to="absolute") < math.inf
     assert memorization_time(FLOW.restricted(8), level=reachable, relative_to="absolute") == math.inf
     assert generalization_time(FLOW, threshold=2.0) == 0.0
+    far = torch.randn(300, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(5)) * 5
+    harmless = GradientFlow(WEIGHTS[:24], far, NOISE)  # its test loss ends below its training loss
+    assert float(harmless.gap(math.inf)) < 0
+    assert memorization_time(harmless, level=0.5, relative_to="final gap") == math.inf
 
 
 @pytest.mark.parametrize("points", [torch.zeros(1, 8, dtype=torch.float64), POINTS[:1].repeat(5, 1)], ids=["origin", "duplicates"])
