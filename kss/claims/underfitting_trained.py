@@ -185,7 +185,7 @@ def _other_data(score: Any, points: Any, fresh: Any, t: float, **options: Any) -
 
 claim(
     "underfitting.training",
-    title="Training lowers the error inside, and outside it lags farther and farther behind",
+    title="Training lowers the error inside, and outside it lags behind",
     statement=r"""From the start to 50, 300 and 1000 steps the error to the empirical denoiser on training inputs,
 $\mathbb E|D - m_t^N|^2/d$, falls each time; and after 1000 steps the error on fresh inputs outside of all shells is a
 larger multiple of it than at the start, at least twice as large.""",
