@@ -10,7 +10,9 @@ So everything about the nearest datum is one integral over s. Averaged over s, `
 averages differ: the mean number of shells is carried by x that are untypically near 0, and typical x see their first foreign
 shell later, at the noise variance
 
-    t_c = v/(n^{2/d} - 1),        at which  log n = (d/2) log(1 + v/t_c) = I(X_0; X_t).
+    t_c = v/(n^{2/d} - 1),        at which  log n = (d/2) log(1 + v/t_c) = I(X_0; X_t)
+
+(`kss.theory.collapse.condensation_time`).
 
 The logarithm of the weight of the datum that x came from, over the mean total weight of a stranger, is the information density
 `i = (d/2) log(1 + v/t) + sqrt(v/(v + t)) S`, with S a sum of d products of two independent standard normals; so `S ~ N(0, chi^2_d)`.
@@ -27,16 +29,11 @@ from jaxtyping import Float
 from scipy import special
 
 from kss._validation import as_count, as_positive, reject
+from kss.theory.collapse import gaussian_information
 from kss.theory.supervision import length_probability
 
 REACH = 9.0
 """A chi variable is farther from sqrt(d) than this with probability below 1e-17."""
-
-
-def collapse_time(n: int, dim: int, variance: float = 1.0) -> float:
-    """`t_c = v/(n^{2/d} - 1)`; infinite for one datum."""
-    n, d, v = as_count("n", n), as_count("dim", dim), as_positive("variance", variance)
-    return math.inf if n == 1 else v / math.expm1(2 / d * math.log(n))
 
 
 def ratio_survival(ratio: float, n: int, dim: int, t: float, variance: float = 1.0, *, fresh: bool) -> float:
@@ -111,11 +108,6 @@ def hit_exponent(t: float, delta: float = 0.0, variance: float = 1.0, *, typical
     return ((1 - w) ** 2 * total / v + w - 1 - math.log(w)) / 2
 
 
-def mutual_information(dim: int, t: float, variance: float = 1.0) -> float:
-    """`I(X_0; X_t) = (d/2) log(1 + v/t)`, in nats."""
-    return as_count("dim", dim) / 2 * math.log1p(as_positive("variance", variance) / as_positive("t", t))
-
-
 def least_error(dim: int, t: float, variance: float = 1.0) -> float:
     r"""`d v t/(v + t)`, the mean square error of the true denoiser: the mean of `|m_t(X_t) - X_0|^2`, and what no denoiser can go below.
 
@@ -134,7 +126,8 @@ def strangers_weight_bound(n: int, dim: int, t: float, variance: float = 1.0) ->
     if n == 1:
         return 0.0
     s, weight = _chi_nodes(d)
-    mean, spread = math.log(n - 1) - mutual_information(d, t, v), math.sqrt(v / (v + t)) * s
+    information = d * float(gaussian_information([v], t))
+    mean, spread = math.log(n - 1) - information, math.sqrt(v / (v + t)) * s
     # E min(1, e^Y) for Y ~ N(mean, spread^2).
     above = special.ndtr(mean / spread)
     below = np.exp(mean + spread**2 / 2 + special.log_ndtr(-mean / spread - spread))

@@ -6,12 +6,6 @@ from scipy import stats
 from kss.theory import supervision_gaussian as theory
 
 
-def test_collapse_time():
-    assert theory.collapse_time(1, 3) == math.inf
-    assert theory.collapse_time(16, 4, 2.0) == pytest.approx(2 / 3)
-    assert theory.mutual_information(4, theory.collapse_time(16, 4, 2.0), 2.0) == pytest.approx(math.log(16))
-
-
 def test_one_datum():
     for d, t, v in ((1, 0.3, 1.0), (40, 2.0, 3.0), (7, 1e9, 1.0), (7, 1e-6, 1.0)):
         scale = (2 * v + t) / t
@@ -72,8 +66,8 @@ def test_exponents():
 @pytest.mark.parametrize(
     ("name", "call"),
     [
-        ("n", lambda: theory.collapse_time(0, 3)),
-        ("dim", lambda: theory.mutual_information(0, 1.0)),
+        ("n", lambda: theory.strangers_weight_bound(0, 3, 1.0)),
+        ("dim", lambda: theory.least_error(0, 1.0)),
         ("t", lambda: theory.least_error(3, -1.0)),
         ("variance", lambda: theory.foreign_hits(3, 3, 1.0, 0.1, 0.0)),
         ("delta", lambda: theory.outside_probability(3, 3, 1.0, -0.1)),
