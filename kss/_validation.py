@@ -39,7 +39,9 @@ def as_tensor(name: str, value: ArrayLike, like: Tensor | None = None) -> Tensor
         if isinstance(value, Tensor):
             tensor = value
         elif isinstance(value, np.ndarray):
-            tensor = torch.as_tensor(value, device=device)
+            # PyTorch takes no negative strides, and warns of arrays that are read-only.
+            plain = value.flags.writeable and min(value.strides, default=0) >= 0
+            tensor = torch.as_tensor(value if plain else value.copy(), device=device)
         else:
             tensor = torch.as_tensor(value, dtype=torch.float64, device=device)
     except (TypeError, ValueError, RuntimeError) as error:

@@ -495,13 +495,13 @@ def finite_data_on_spheres(predict: Any = copies.finite_ratio_false_alarm, *, ge
     },
 )
 def the_correction_on_spheres(predict: Any = copies.ratio_false_alarm, *, generator: torch.Generator) -> Numbers:
-    """`(P/c^k - 1)/E D_2^2` tends to `k(k-2)(1-c^2)/(8(k+2))`: its error at N = 10^3 to 10^6, and its order 2/k."""
+    """`(P/c^k - 1)/E D_2^2` tends to `k(k-2)(1-c^2)/(8(k+2))`: its error at N = 10^5 and 10^9, and its order 2/k."""
     numbers: Numbers = {}
     for k, c in itertools.product((1, 3, 5), (1 / 3, 0.7)):
         constant = k * (k - 2) / (8 * (k + 2)) * (1 - c**2)
         lead = math.gamma((k + 1) / 2) / (math.sqrt(math.pi) * math.gamma(k / 2) * k)  # F(r) ~ lead r^k
         deviations = []
-        for N in (10**3, 10**6):
+        for N in (10**5, 10**9):
             square = math.exp(math.lgamma(2 + 2 / k) + math.lgamma(N + 1) - math.lgamma(N + 1 + 2 / k)) / lead ** (2 / k)
             exact = _finite(k, N, c)
             deviation = exact / float(predict(c, k)) - 1
@@ -509,7 +509,7 @@ def the_correction_on_spheres(predict: Any = copies.ratio_false_alarm, *, genera
             agree(f"correction, k = {k}, c = {c:.2f}, N = {N}", deviation, constant * square, (k * square) ** 2 + 1e-9)
             deviations.append(deviation)
         if k > 1:  # on the circle the second deviation is 1e-12
-            slope = math.log(deviations[1] / deviations[0]) / math.log(1e3)
+            slope = math.log(deviations[1] / deviations[0]) / math.log(1e4)
             agree(f"slope in N, k = {k}", slope, -2 / k, 0.1 / k)
             numbers[f"slope, k = {k}, c = {c:.2f}"] = slope
     return numbers

@@ -274,7 +274,7 @@ claim(
     title="Without held-out points the data calibrate themselves, in halves",
     statement=r"""`memorization_test(generated, training)` measures samples and the points of one half of the data against the other
 half, then the reverse, and doubles the smaller p-value. For fresh samples this is at most $u$ with probability at most $u$. If the data
-have no ties, any $2 s - 1$ exact copies of different data are found with certainty, where $s$ is `enough`.""",
+have no ties, any $2 s - 1$ exact copies of different data are found with certainty, where $s$ is the larger `enough` of the two halves.""",
     source="this project",
     regime=r"""Training points and samples are independent draws of one law: no augmented, repeated or neighboring recordings that fresh
 samples do not have as well. (Those would make the halves look nearer to each other than fresh points are, and hide copies.)""",
@@ -312,12 +312,48 @@ claim(
 are fresh (none, where none is called). With $n$ held-out points every exact copy is called, if the samples include at least the share
 $1/((n + 1)\,\varphi)$ of them and the data have no ties; with fewer none need be.""",
     source="Benjamini and Hochberg 1995; for ranks with shared calibrating points Bates et al. 2023",
-    regime=r"""As for the false alarms. With held-out points proved in the source; in halves it is proved for samples that are
-independent of the calibrating half, and was simulated for all: 20 copies among 60 samples.""",
+    regime=r"""As for the false alarms; samples that are no copies are fresh, not of another law. With held-out points proved in the
+source; in halves, if which training points are copied does not depend on where they lie, by the proof below.""",
     uses=("copy.calibrated", "copy.halves"),
     chapter=CHAPTER,
     verdict="holds in regime",
 )
+
+
+@check(
+    "copy.calls",
+    by="proof",
+    lane="full",
+    mutants={
+        "all of rank one": returns(lambda called, p, *_: p <= p.min()),
+        "not corrected": instead(lambda p, level: p <= level),
+        "Bonferroni": instead(lambda p, level: p <= level / len(p)),
+        "for any dependence": instead(lambda p, level: calibrated.benjamini_hochberg(p, level / sum(1 / i for i in range(1, len(p) + 1)))),
+        "one step too many": instead(lambda p, level: calibrated.benjamini_hochberg(p - level / len(p), level)),
+    },
+)
+def every_order_with_copies_of_calibrating_points(predict: Any = calibrated.benjamini_hochberg, *, generator: torch.Generator) -> Numbers:
+    """With n calibrating points, f fresh samples, a copies at distance 0, b copies of calibrating points: all orders, all choices.
+
+    The mean share of fresh ones among the called is at most `level f/m`, and equal to it for f = 1, b = 0 and a level at which all
+    thresholds are ranks.
+    """
+    numbers: Numbers = {}
+    for n, f, a, b, rank in ((7, 1, 2, 0, 1), (9, 1, 3, 0, 2), (6, 3, 1, 0, 1), (6, 3, 0, 2, 1), (6, 2, 1, 2, 1), (5, 3, 0, 3, 1)):
+        m, total, cases = f + a + b, Fraction(0), 0
+        level = Fraction(m * rank, n + 1) if m * rank <= n else Fraction(m, m + 1)
+        for places in itertools.combinations(range(1, n + f + 1), f):
+            known = [float(i) for i in range(1, n + f + 1) if i not in places]
+            for some in itertools.combinations(known, b):
+                ranks = [1 + sum(h <= value for h in known) for value in (*map(float, places), *([0.0] * a), *some)]
+                called = predict(torch.tensor(ranks, dtype=torch.float64) / (n + 1), float(level) * (1 + 1e-12))
+                total += Fraction(int(called[:f].sum()), max(1, int(called.sum())))
+                cases += 1
+        share, allowed = total / cases, level * f / m
+        require(share <= allowed, f"n = {n}, fresh {f}, copies {a} + {b}: share {share}, at most {allowed}")
+        require(f > 1 or share == allowed, f"n = {n}, fresh {f}, copies {a} + {b}: share {share}, exactly {allowed} expected")
+        numbers[f"n = {n}, fresh {f}, copies {a} + {b}: share, bound"] = f"{share}, {allowed}"
+    return numbers
 
 
 @check(

@@ -6,7 +6,9 @@ draws of the law of the data, which knows nothing of these training points. Copi
 **Distance test** (`D_1`). Points which were not trained on say how near fresh points come. With held-out data these are the calibrating
 points. Without, the training data are divided at random into halves A and B; the points of B calibrate the distances to A, then the
 reverse, and the two answers are joined by Bonferroni's inequality. Given A, the points of B and fresh samples are independent draws
-of one law; so both ways are exact for every N, d, and law, if the training data are independent draws.
+of one law; so both ways are exact for every N, d, and law, if the training data are independent draws. What is tested is the whole
+hypothesis, law included: samples of *another law*, blurred or from the densest part, can be nearer to the data than fresh points and copy
+nothing. Their ratio is then not small, so the two tests together tell more than either.
 
 **Ratio test** (`D_1/D_K`, K = 2 by default). For fresh samples `P(D_1/D_K < c) = 1 - (1 - c^k)^{K-1}` on k-dimensional data, where their
 density is constant as far as `D_K` (`kss.theory.copies`): no calibrating points, but k. The number of samples below a threshold is
@@ -14,9 +16,9 @@ taken as beta-binomial with mean rate q and variance `2 q^2/N` of the rate, beca
 exceeds N. If k is not given it is estimated, and the low end of its interval used, at which p-values are largest; if the data show no
 dimension the ratio is calibrated by ranks, as the distance is.
 
-**Which samples?** Samples are called copies at a false discovery rate (Benjamini and Hochberg), in the halves at half of it each. That
-is proved for samples that are independent of the calibrating points, as fresh ones and copies of the other half are. With n
-calibrating points no p-value is below `1/(n + 1)`, so a few copies among many samples can be counted but not named.
+**Which samples?** Samples are called copies at a false discovery rate (Benjamini and Hochberg), in the halves at half of it each. With
+held-out points that is proved, in halves if which points are copied does not depend on where they lie; for the law of the ratio it is not
+proved. With n calibrating points no p-value is below `1/(n + 1)`, so a few copies among many samples can be counted but not named.
 
 Copied points are removed before `D_K` is sought: beside a datum that occurs twice, `D_2 = D_1` would hide every copy.
 """
@@ -30,10 +32,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from kss._validation import ArrayLike, Seed, as_count, as_generator, as_points, as_positive, reject
+from kss._validation import ArrayLike, Seed, as_count, as_generator, as_points, as_positive, as_tensor, reject
 from kss.diagnostics.calibrated import benjamini_hochberg, count_p_value, critical_count, rank_p_values, rank_threshold
 from kss.diagnostics.dimension import NoScalingWindow, intrinsic_dimension
-from kss.diagnostics.neighbors import Neighbors, distinct, nearest_data
+from kss.diagnostics.neighbors import Neighbors, distinct, nearest_data, power_of_two
 from kss.theory.copies import copy_share, ratio_false_alarm, ratio_threshold
 
 CONFIDENCE = 0.99
@@ -86,9 +88,10 @@ class CopyTest:
     def __str__(self) -> str:
         m = len(self.below)
         lines = [f"{self.name}: p = {self.p_value:.3g}"]
-        for limit in self.thresholds:
-            decides = f"{limit.enough} would decide" if limit.enough <= m else "no number would decide"
-            lines.append(f"  {limit.below} of {m} below {limit.value:.4g}; by chance {limit.rate * m:.3g}; {decides}")
+        for half, limit in zip("AB", self.thresholds, strict=False):
+            data = f"to half {half} of the training data: " if len(self.thresholds) > 1 else ""
+            decides = f"{limit.enough} or more would decide" if limit.enough <= m else "no number would decide"
+            lines.append(f"  {data}{limit.below} of {m} below {limit.value:.4g}; by chance {limit.rate * m:.3g} on average; {decides}")
         lines.append(f"  called copies, at a false discovery rate of {self.false_discovery_rate:g}: {int(self.flagged.sum())}")
         return "\n".join([*lines, *_wrapped("assumes", self.assumptions)])
 
@@ -97,8 +100,9 @@ class CopyTest:
 class MemorizationTest:
     """What `memorization_test` found.
 
-    `decision`, `p_value` and `copies` (m,) are those of the `distance` test, whose error rates are exact. `ratio` is a second opinion,
-    or None, and then `notes` say why. `nearest` (m,) is the training point nearest to each sample, `nearest_distance` (m,) how far it is.
+    `decision`, `p_value` and `copies` (m,) are those of the `distance` test, whose error rates are exact for samples of the law of the
+    data. `ratio` is a second opinion, or None, and then `notes` say why; if it does not agree, the samples may
+    follow another law. `nearest` (m,) is the training point nearest to each sample, `nearest_distance` (m,) how far it is.
     """
 
     distance: CopyTest
@@ -110,7 +114,7 @@ class MemorizationTest:
 
     @property
     def decision(self) -> bool:
-        """Whether there are copies, by the distance test."""
+        """Whether the samples are nearer to the training data than fresh points are: the distance test."""
         return self.distance.decision
 
     @property
@@ -124,7 +128,12 @@ class MemorizationTest:
         return self.distance.flagged
 
     def __str__(self) -> str:
-        found = "COPIES" if self.decision else "no copies found"
+        if self.decision:
+            found = "COPIES" if self.ratio is not None and self.ratio.decision else "COPIES OR ANOTHER LAW"
+        elif all(limit.enough > len(self.nearest) for limit in self.distance.thresholds):
+            found = "NO DECISION IS POSSIBLE"
+        else:
+            found = "no copies found"
         lines = [f"{found} (p = {self.p_value:.3g}, level {self.distance.alpha:g}): {self.sizes}"]
         lines += [str(test) for test in (self.distance, self.ratio) if test is not None]
         return "\n".join(lines + [line for note in self.notes for line in _wrapped("note", note)])
@@ -145,6 +154,7 @@ def memorization_test(
 ) -> MemorizationTest:
     """Whether `generated` (m, d) has copies of `training` (N, d), with `held_out` (n, d) or without; tests and terms in the module.
 
+    - All are points in rows: flatten images, `x.reshape(len(x), -1)`; and all on one scale, as the model and its data are.
     - `held_out`: independent draws of the law of the data that were not trained on. Without them the training data are divided.
     - `generator`, a `torch.Generator` or an int: divides the data, draws the noise, chooses places for the estimate of the dimension.
     - `alpha`: the largest probability to decide for copies when all samples are fresh.
@@ -165,9 +175,9 @@ def memorization_test(
     >>> memorization_test(training[:200] + 1e-4, training, held_out, generator=0).decision
     True
     """
-    y = as_points("generated", generated).double().cpu()
-    data = as_points("training", training, dim=y.shape[1]).double().cpu()
-    fresh = None if held_out is None else as_points("held_out", held_out, dim=y.shape[1]).double().cpu()
+    y = _rows("generated", generated)
+    data = _rows("training", training, y.shape[1])
+    fresh = None if held_out is None else _rows("held_out", held_out, y.shape[1])
     for name, value in (("alpha", alpha), ("rate", rate), ("false_discovery_rate", false_discovery_rate)):
         if not 0 < value < 1:
             raise reject(name, value, "a probability strictly between 0 and 1")
@@ -189,19 +199,26 @@ def memorization_test(
     own = torch.stack([fold.generated.distance[:, 0] for fold in folds]).min(0)
     which = torch.stack([fold.generated.which[:, 0] for fold in folds]).gather(0, own.indices.unsqueeze(0))[0]
 
-    notes, ratio = _notes(data, points, folds, distance), None
+    notes, ratio = _notes(data, points, folds, distance, own.values), None
     if len(points) < K:
         notes.append(f"no ratio test: it needs {K} distinct training points")
     else:
-        low, origin = (k, "given") if k is not None else _low_dimension(data, len(points), chance, notes)
+        low, origin = (k, "given") if k is not None else _low_dimension(data, len(points), chance)
         if low is not None:
             near = (folds[0].generated if len(folds) == 1 else nearest_data(points, y, K)).distance
             ratio = _by_law(_ratio(near), low, origin, K, len(points), levels)
         elif all(fold.generated.distance.shape[1] == K for fold in folds):
             pairs = [(_ratio(fold.generated.distance), _ratio(fold.known)) for fold in folds]
             ratio = _by_ranks(f"ratio D_1/D_{K}", pairs, levels, parts)
+            notes.append(f"{origin}: the ratio is calibrated by ranks")
         else:
-            notes.append(f"no ratio test: a half of the training data has fewer than {K} distinct points")
+            notes.append(f"no ratio test: {origin}, and a half of them has fewer than {K} distinct points")
+    if distance.decision and (ratio is None or not ratio.decision):
+        second = "there is no ratio test" if ratio is None else "by the ratio they are not"
+        notes.append(
+            f"the samples are nearer to the training data than fresh points, but {second}: not copies, perhaps, but another law, "
+            "as of blurred samples or of those from the densest part of the data. Look at some beside their `nearest`"
+        )
     sizes = f"{len(y)} generated, {len(data)} training" + (f", {len(fresh)} held-out" if fresh is not None else "")
     return MemorizationTest(distance, ratio, tuple(notes), f"{sizes} points in R^{y.shape[1]}", which, own.values)
 
@@ -259,7 +276,8 @@ def _by_ranks(name: str, pairs: list[tuple[Tensor, Tensor]], levels: _Levels, as
         value, j = rank_threshold(known, levels.rate / ways)
         here, p_values, rest = values < value, rank_p_values(values, known), len(known) + 1 - j
         counts.append(count_p_value(int(here.sum()), m, j, rest))
-        thresholds.append(Threshold(value, j / (len(known) + 1), int(here.sum()), critical_count(m, j, rest, levels.alpha / ways)))
+        enough = critical_count(m, j, rest, levels.alpha / ways) if value > 0 else m + 1  # nothing is below 0
+        thresholds.append(Threshold(value, j / (len(known) + 1), int(here.sum()), enough))
         singles.append(p_values)
         # The false discoveries of a union are at most those of both, its discoveries at least those of either.
         below, flagged = below | here, flagged | benjamini_hochberg(p_values, levels.false_discovery_rate / ways)
@@ -296,7 +314,8 @@ def _by_law(ratio: Tensor, k: float, origin: str, K: int, N: int, levels: _Level
         false_discovery_rate=levels.false_discovery_rate,
         thresholds=(Threshold(c, rate, int(below.sum()), critical_count(m, a, b, levels.alpha)),),
         assumptions=f"the data have a density on a manifold of dimension at least {k:.3g} ({origin}) that is nearly constant as "
-        f"far as D_{K} reaches: the law is that of large N, and its relative error falls like N^(-2/k), here {N ** (-2 / k):.2g}",
+        f"far as D_{K} reaches: the law is that of large N, and its relative error falls like N^(-2/k), here {N ** (-2 / k):.2g}. "
+        "The error rates were simulated, not proved",
         statistic=ratio,
         p_values=p_values,
         below=below,
@@ -309,34 +328,55 @@ def _ratio(distance: Float[Tensor, "n K"]) -> Float[Tensor, " n"]:
     return (distance[:, 0] / distance[:, -1]).clamp(0.0, 1.0)
 
 
-def _low_dimension(data: Tensor, N: int, chance: torch.Generator, notes: list[str]) -> tuple[float | None, str]:
-    """The low end of the interval for the dimension, and where it comes from; None if there is none."""
+def _low_dimension(data: Tensor, N: int, chance: torch.Generator) -> tuple[float | None, str]:
+    """The low end of the interval for the dimension, and where it comes from; None, and why, if there is none."""
     try:
-        found = intrinsic_dimension(data, chance, confidence=CONFIDENCE)
+        found = intrinsic_dimension(data / power_of_two(data.abs().max()), chance, confidence=CONFIDENCE)
     except NoScalingWindow:
-        notes.append("the training data show no one dimension at the scales they resolve: the ratio is calibrated by ranks")
-        return None, ""
+        return None, "the training data show no one dimension at the scales they resolve"
     if found.low <= 0 or N ** (-2 / found.low) > CROWDED:
-        notes.append(f"{N} points are too few for the law of the ratio in dimension {found.dimension:.3g}: it is calibrated by ranks")
-        return None, ""
+        return None, f"{N} training points are too few for the law of the ratio in dimension {found.dimension:.3g}"
     return found.low, f"low end of an estimate of {found.dimension:.3g}"
 
 
-def _notes(data: Tensor, points: Tensor, folds: list[_Fold], distance: CopyTest) -> list[str]:
+def _notes(data: Tensor, points: Tensor, folds: list[_Fold], distance: CopyTest, nearest: Tensor) -> list[str]:
     """What a reader has to know about this input."""
     notes = []
     if len(points) < len(data):
         notes.append(f"{len(data) - len(points)} training points repeat others exactly")
-    if (same := sum(int((fold.known[:, 0] == 0).sum()) for fold in folds)) > 0:
+    same = sum(int((fold.known[:, 0] == 0).sum()) for fold in folds)
+    if same > 0:
         kind = "held-out points are exact training points" if len(folds) == 1 else "points of either half are also in the other"
-        notes.append(f"{same} {kind}: what is that common among fresh points cannot prove copying")
+        said = f"{same} {kind}: if fresh points coincide with the data as often, to coincide proves nothing"
+        if any(limit.value == 0 for limit in distance.thresholds):
+            remedy = "held-out points that were not trained on" if len(folds) == 1 else "each training point once"
+            said += f", and nothing is below a threshold of 0. If that is an accident of collecting, give {remedy}"
+        notes.append(said)
+    elif (exact := int((nearest == 0).sum())) > 0:
+        notes.append(
+            f"{exact} samples are exact training points, and no calibrating point is: copies, however few, "
+            "unless the law gives single points a positive probability"
+        )
+    if all(bool(mine.median() > known.max()) for mine, known in (fold.nearest for fold in folds)):
+        notes.append(
+            "most samples are farther from the training data than every calibrating point: they follow another law, are on another "
+            "scale, or carry noise that `noise` does not mention. Copies are not to be seen through that"
+        )
     if distance.decision and not bool(distance.flagged.any()):
         # No rank p-value is below 1/(n + 1). Of two halves each finds its own copies, about half of them, at half the level.
         share = len(folds) ** 2 / ((min(len(fold.known) for fold in folds) + 1) * distance.false_discovery_rate)
         extent = f"only if they were {share:.0%} of the samples or more" if share < 1 else "however many they were"
         verb = "can say which ones" if share < 1 else "cannot say which ones"
-        notes.append(f"there are copies; so few calibrating points {verb} {extent}: look at `below` and `p_values`")
+        notes.append(f"the number below the threshold decides; so few calibrating points {verb} {extent}: look at `below` and `p_values`")
     return notes
+
+
+def _rows(name: str, value: ArrayLike, dim: int | None = None) -> Float[Tensor, "n d"]:
+    """Points, with a word for those who bring images."""
+    tensor = as_tensor(name, value)
+    if tensor.ndim > 2:
+        raise reject(name, value, "shape (n, d), one row for each point: flatten images, x.reshape(len(x), -1)")
+    return as_points(name, tensor, dim).detach().double().cpu()
 
 
 def _wrapped(label: str, text: str) -> list[str]:

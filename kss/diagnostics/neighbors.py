@@ -16,6 +16,8 @@ TREE = 12
 """Up to this dimension a k-d tree is faster."""
 SPARE = 8
 """Candidates measured again, beyond those asked for."""
+FAR = 2.0**400
+"""From so many times the extent of the data a query is seen in its direction only."""
 BLOCK = 2**22
 """At most so many distances are held at once."""
 
@@ -36,14 +38,27 @@ def distinct(points: Float[Tensor, "N d"]) -> Int[Tensor, " M"]:
 
 def nearest_data(points: Float[Tensor, "N d"], queries: Float[Tensor, "n d"], count: int) -> Neighbors:
     """The `count` <= N nearest of `points` to each of `queries`, both float64 and on the CPU."""
+    # In units, powers of two, in which no square overflows or is lost: that of the data; and that of each query, if it is far away.
+    scale = power_of_two(points.abs().max())
+    points, queries = points / scale, queries / scale
     center = points.mean(0)
     points, queries = points - center, queries - center
+    scale = scale * (own := power_of_two(points.abs().max()))
+    points, queries = points / own, queries / own
+    shrink = (power_of_two(queries.abs().amax(1, keepdim=True)) / FAR).clamp_min(1.0)
+    queries = queries / shrink
     if points.shape[1] <= TREE:
-        distance, which = KDTree(points.numpy()).query(queries.numpy(), list(range(1, count + 1)))
-        return Neighbors(torch.from_numpy(distance), torch.from_numpy(which).long())
-    height = max(1, BLOCK // max(len(points), (count + SPARE) * points.shape[1]))
-    parts = [_by_product(points, part, count) for part in queries.split(height)]
-    return Neighbors(torch.cat([part.distance for part in parts]), torch.cat([part.which for part in parts]))
+        distance, which = (torch.from_numpy(part) for part in KDTree(points.numpy()).query(queries.numpy(), list(range(1, count + 1))))
+    else:
+        height = max(1, BLOCK // max(len(points), (count + SPARE) * points.shape[1]))
+        parts = [_by_product(points, part, count) for part in queries.split(height)]
+        distance, which = torch.cat([part.distance for part in parts]), torch.cat([part.which for part in parts])
+    return Neighbors(distance * scale * shrink, which.long())
+
+
+def power_of_two(size: Tensor) -> Tensor:
+    """At most `size`, and more than half of it; 1 for 0."""
+    return torch.where(size > 0, torch.ldexp(torch.ones_like(size), torch.frexp(size).exponent - 1), 1.0)
 
 
 def _by_product(points: Float[Tensor, "N d"], queries: Float[Tensor, "b d"], count: int) -> Neighbors:

@@ -108,13 +108,57 @@ def test_repeats_that_fresh_data_have_too_prove_nothing():
     found = memorization_test(coarse[:200], coarse[200:], generator=0, dimension=2)
     assert not found.decision
     assert any("also in the other" in note for note in found.notes)
+    assert found.distance.thresholds[0].value == 0
+    assert found.distance.thresholds[0].enough == 201  # nothing is below 0
+    assert str(found).startswith("NO DECISION IS POSSIBLE")
+    assert any("give each training point once" in note for note in found.notes)
+
+
+def test_blurred_samples_are_not_called_copies_without_a_word():
+    # In high dimension the center is nearer to every datum than the data are to each other.
+    chance = torch.Generator().manual_seed(8)
+    cloud = torch.randn(400, 50, dtype=torch.float64, generator=chance)
+    found = memorization_test(0.1 * cloud[:100], cloud[100:], generator=0)
+    assert found.decision
+    assert not found.ratio.decision
+    assert str(found).startswith("COPIES OR ANOTHER LAW")
+    assert any("blurred" in note for note in found.notes)
+
+
+def test_samples_of_another_scale():
+    found = memorization_test(255 * TRAINING, TRAINING, HELD_OUT, generator=0, dimension=2)
+    assert not found.decision
+    assert any("another scale" in " ".join(note.split()) for note in found.notes)
+
+
+def test_a_few_exact_copies_among_many_samples_are_mentioned():
+    found = memorization_test(torch.cat((LAW.sample(2000, 9), TRAINING[:2])), TRAINING, HELD_OUT, generator=0, dimension=2)
+    assert not found.decision
+    assert any(note.startswith("2 samples are exact training points") for note in found.notes)
+
+
+def test_the_two_halves_call_at_half_the_level_each():
+    for seed in range(40):
+        found = memorization_test(LAW.sample(1, 100 + seed), TRAINING[:40], generator=seed, dimension=2, false_discovery_rate=0.3)
+        assert bool(found.copies[0]) == (float(found.distance.p_values[0]) <= 0.3)  # p-values are 2 i/21
+
+
+@pytest.mark.parametrize("scale", [1e-250, 1e250])
+@pytest.mark.parametrize("d", [3, 30])
+def test_units_do_not_matter(scale, d):
+    cloud = torch.randn(160, d, dtype=torch.float64, generator=torch.Generator().manual_seed(10))
+    plain, scaled = (memorization_test(c[:40], c[40:120], c[120:], generator=0) for c in (cloud, scale * cloud))
+    assert plain.p_value == scaled.p_value
+    torch.testing.assert_close(scaled.nearest_distance, scale * plain.nearest_distance, rtol=1e-9, atol=0)
 
 
 def test_one_training_point():
     found = memorization_test(TRAINING[:1] + 1e-9, TRAINING[:1], HELD_OUT, generator=0)
     assert found.decision
     assert found.ratio is None
-    assert found.notes == ("no ratio test: it needs 2 distinct training points",)
+    assert found.notes[0] == "no ratio test: it needs 2 distinct training points"
+    assert "there is no ratio test" in found.notes[1]
+    assert len(found.notes) == 2
     with pytest.raises(ValueError, match=r"^training = "):
         memorization_test(FRESH, TRAINING[:1], generator=0)
 
@@ -124,6 +168,7 @@ def test_very_few_points():
     assert not two.decision
     assert two.ratio is None
     assert "no number would decide" in str(two)
+    assert str(two).startswith("NO DECISION IS POSSIBLE")
     same = memorization_test(FRESH[:3], TRAINING[:1].expand(5, 3), generator=0)
     assert not same.decision
     assert memorization_test(TRAINING[:1], TRAINING[:1].expand(5, 3), generator=0).p_value == 1.0  # fresh draws would be there, too
@@ -167,12 +212,17 @@ def test_arrays_and_dtypes():
     assert found.distance.p_values.dtype == torch.float64
     assert found.copies.shape == found.nearest.shape == (100,)
     assert memorization_test([[0]], [[1], [2]], [[3], [4]], generator=0).nearest.tolist() == [0]
+    assert memorization_test(FRESH.clone().requires_grad_(), TRAINING, generator=3, dimension=2).p_value > 0
+    mirrored, frozen = FRESH.numpy()[:, ::-1], TRAINING.numpy()[:, ::-1]
+    frozen.setflags(write=False)
+    assert memorization_test(mirrored, frozen, generator=3, dimension=2).nearest.shape == (100,)
 
 
 @pytest.mark.parametrize(
     ("name", "change"),
     [
         ("generated", {"generated": FRESH[:0]}),
+        ("generated", {"generated": FRESH.reshape(25, 4, 3)}),
         ("generated", {"generated": FRESH * float("nan")}),
         ("training", {"training": TRAINING[:, :2]}),
         ("held_out", {"held_out": HELD_OUT[:, :2]}),

@@ -51,6 +51,17 @@ def test_a_tight_cluster_far_from_the_center():
     torch.testing.assert_close(found.which, every.indices)
 
 
+@pytest.mark.parametrize("d", [2, 30])
+@pytest.mark.parametrize("far", [1e100, 1e200, 1e300])
+def test_a_query_far_away_does_not_disturb_the_others(d, far):
+    points = random(60, d, 8)
+    queries = torch.cat((points[:3] + 1e-9, far * torch.eye(d, dtype=torch.float64)[:1]))
+    found = nearest_data(points, queries, 2)
+    assert found.which[:3, 0].tolist() == [0, 1, 2]
+    torch.testing.assert_close(found.distance[:3, 0], torch.full((3,), 1e-9 * d**0.5, dtype=torch.float64), rtol=1e-5, atol=0)
+    torch.testing.assert_close(found.distance[3], torch.full((2,), far, dtype=torch.float64), rtol=1e-12, atol=0)
+
+
 def test_distinct_points():
     points = torch.tensor([[0.0, 1.0], [2.0, 1.0], [-0.0, 1.0], [2.0, 1.0], [1.0, 1.0]], dtype=torch.float64)
     assert distinct(points).tolist() == [0, 1, 4]
