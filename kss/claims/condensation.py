@@ -144,13 +144,19 @@ def _sphere_information(t: float) -> float:
     },
 )
 def circle_and_sphere(predict: Any = condensation.manifold_information, *, generator: torch.Generator) -> Numbers:
-    """Uniform and non-uniform laws on the circle, uniform on the sphere: what is left falls like t, to below 2 t."""
+    """Uniform and non-uniform laws on the circle, uniform on the sphere, and products of circles in R^4 (one of radius 1/2) and of circle
+    and sphere in R^5, for which informations and entropies add: what is left falls like t, to below 2 t.
+    """
     angle = np.linspace(0, 2 * math.pi, 4096, endpoint=False)
     numbers, worst = Numbers(), 0.0
     laws: dict[str, Any] = {"sphere": (2, math.log(4 * math.pi), _sphere_information)}
     for bump in (0.0, 0.5):
         p = (1 + bump * np.cos(angle)) / (2 * math.pi)
         laws[f"circle, {bump}"] = (1, float(-(p * np.log(p)).mean() * 2 * math.pi), lambda t, bump=bump: _circle_information(t, bump))
+    plain, bent, ball = laws["circle, 0.0"], laws["circle, 0.5"], laws["sphere"]
+    # Scaled by 1/2 the first circle sees noise of variance 4 t, and its entropy is less by log 2.
+    laws["torus"] = (2, plain[1] - math.log(2) + bent[1], lambda t: _circle_information(4 * t, 0.0) + _circle_information(t, 0.5))
+    laws["circle and sphere"] = (3, bent[1] + ball[1], lambda t: _circle_information(t, 0.5) + _sphere_information(t))
     for name, (k, entropy, exact) in laws.items():
         left = {}
         for t in (4e-3, 2e-3, 1e-3):
@@ -165,7 +171,7 @@ claim(
     "collapse.gaussian_bound",
     title="Of all laws with the same covariance the normal one condenses first",
     statement=r"""$I(X_0; X_t) \le \frac12\sum_a\log(1 + \lambda_a/t)$ for every law whose covariance has the eigenvalues
-$\lambda_a$. So the condensation time computed from the covariance of the data is an upper bound to that of their law.""",
+$\lambda_a$. So the condensation time computed from the covariance of a law is an upper bound to its own.""",
     source="classical: the normal law has the largest entropy for its covariance",
     regime="Every law with finite second moments; equality for normal laws only.",
     uses=("collapse.condensation",),
@@ -189,26 +195,31 @@ def _line_information(weights: np.ndarray, means: np.ndarray, variance: float, t
         "lower by 1 %": returns(lambda value, *_: 0.99 * value),
         "higher by 1 %": returns(lambda value, *_: 1.01 * value),
         "N for N^2": instead(lambda variances, n: condensation.condensation_time(variances, n**2)),
+        "all variances as the mean": instead(
+            lambda variances, n: condensation.condensation_time([sum(variances) / len(variances)] * len(variances), n)
+        ),
         "standard deviation": instead(lambda variances, n: condensation.condensation_time([v**0.5 for v in variances], n)),
     },
 )
 def mixtures_on_a_line(predict: Any = condensation.condensation_time, *, generator: torch.Generator) -> Numbers:
-    """The condensation times of random mixtures lie below the bound, those of normal laws on it."""
+    """The condensation times of random mixtures, and of products of them in 2 and 3 dimensions, lie below the bound, those of normal laws
+    on it. For a product the informations add.
+    """
     rng, ratios = numpy_generator(generator), []
-    for case in range(12):
-        count = 1 if case < 3 else int(rng.integers(2, 5))
+    for case in range(16):
+        count = 1 if case < 5 else int(rng.integers(2, 5))
         # Nearly normal at first, then far apart.
-        spread = 0.3 if case < 6 else 3.0
-        weights, means = rng.dirichlet(np.ones(count)), spread * rng.standard_normal(count)
-        variance, n = float(rng.uniform(0.2, 2)), float(10 ** rng.uniform(0.5, 2))
-        total = variance + weights @ means**2 - (weights @ means) ** 2
+        spread, k = 0.3 if case < 8 else 3.0, 1 + case % 3
+        laws = [(rng.dirichlet(np.ones(count)), spread * rng.standard_normal(count), float(rng.uniform(0.2, 2))) for _ in range(k)]
+        n = float(10 ** rng.uniform(0.5, 2))
+        variances = [variance + float(weights @ means**2 - (weights @ means) ** 2) for weights, means, variance in laws]
 
         def excess(u: float) -> float:
-            return _line_information(weights, means, variance, math.exp(u)) - math.log(n)  # noqa: B023 - used at once
+            return sum(_line_information(*law, math.exp(u)) for law in laws) - math.log(n)  # noqa: B023 - used at once
 
         true = math.exp(optimize.brentq(excess, -14, 4, xtol=1e-10))
-        bound = float(predict([total], n))
-        require(true <= bound * (1 + 1e-7), f"true {true:.6g} above the bound {bound:.6g} for {count} components")
+        bound = float(predict(variances, n))
+        require(true <= bound * (1 + 1e-7), f"true {true:.6g} above the bound {bound:.6g}, {count} components, k = {k}")
         if count == 1:
             agree("normal law", bound, true, 1e-7 * true)
         ratios.append(true / bound)
@@ -263,6 +274,7 @@ def rotated_subspaces(predict: Any = clones.endpoint_probabilities, *, generator
 MANY = (
     NORMAL + r""" $N = e^{\alpha k}$ with $\alpha > 0$ fixed and $k \to \infty$; here $q = \lambda/(\lambda + t_c) = 1 - e^{-2\alpha}$."""
 )
+HEURISTIC = r""" *Heuristic:* not proved, but compared with exact averages. """
 
 claim(
     "collapse.window",
@@ -275,7 +287,11 @@ $$\mathbb E\,Y(X_t) = \Phi\left(\frac{I(t) - \log N}{\sqrt{V(t)}}\right) + O(k^{
 At $t_c$ clones agree half of the time, nearly; within a factor $1 \pm O(k^{-1/2})$ around it the probability goes from
 near 1 to near 0.""",
     source="derived here; the variance exactly, the limit by a heuristic argument (central limit theorem for $i$)",
-    regime=MANY + r""" Checked for $\alpha = 0.3$ and $0.45$, $k = 8$ to $512$, at three places of the window.""",
+    regime="Mean and variance: every normal law. The limit: "
+    + MANY
+    + HEURISTIC
+    + r"""Checked for $\alpha = 0.3$, $0.45$ and $1$, $k = 8$ to $512$, at three places of the window: the remainder is between 0 and
+$0.6/\sqrt k$.""",
     uses=("collapse.condensation", "collapse.exact_mean"),
     chapter=CHAPTER,
     verdict="holds in regime",
@@ -298,12 +314,15 @@ def variance_of_the_density(predict: Any = condensation.information_variance, *,
     w, worst = np.outer(w, w) / w.sum() ** 2, 0.0
     for spectrum in SPECTRA:
         for t in (0.05, 1.0, 8.0):
-            total = 0.0
+            mean = total = 0.0
             for v in spectrum:
                 clean, noise = math.sqrt(v) * z[:, None], math.sqrt(t) * z
                 x = clean + noise
                 i = -(noise**2) / (2 * t) - math.log(t) / 2 + x**2 / (2 * (v + t)) + math.log(v + t) / 2
+                mean += float((w * i).sum())
                 total += float((w * i**2).sum() - (w * i).sum() ** 2)
+            expected = float(condensation.gaussian_information(spectrum, t))
+            worst = max(worst, agree(f"mean, {spectrum}, t = {t}", expected, mean, 1e-9 * expected))
             worst = max(worst, agree(f"variance, {spectrum}, t = {t}", float(predict(spectrum, t)), total, 1e-9 * total + 1e-12))
     return {"worst error/allowance": worst}
 
@@ -343,7 +362,7 @@ def _window(rate: float, place: float) -> list[tuple[int, float, float, float, f
 def towards_a_normal_law(predict: Any = condensation.window_probability, *, generator: torch.Generator) -> Numbers:
     """Exact probability minus `Phi`, times `sqrt k`, stays between 0 and 0.6 and settles as k goes from 8 to 512."""
     numbers: Numbers = {}
-    for rate in (0.3, 0.45):
+    for rate in (0.3, 0.45, 1.0):
         for place in (-1.0, 0.0, 1.0):
             scaled = [(exact - float(predict([1.0] * k, t, log_n))) * math.sqrt(k) for k, t, log_n, exact, _ in _window(rate, place)]
             where = f"alpha = {rate}, {place:+g} standard deviations"
@@ -355,7 +374,7 @@ def towards_a_normal_law(predict: Any = condensation.window_probability, *, gene
 
 claim(
     "collapse.excess_entropy",
-    title="Two excess entropies: one is zero below a time, the other fades",
+    title="Two excess entropies: one crosses zero, the other fades",
     statement=r"""The *excess entropy* of the law, $f(t) = \frac1k[\log N - I(t)]$, is positive above the condensation
 time and zero at it. That of the data, $\frac1k[\log N - \mathbb E\,I^N(t)] = \frac1k\mathbb E\operatorname{Ent}(w)$, is larger and nowhere
 zero: with $z = (\log N - I)/\sqrt V$
@@ -363,7 +382,11 @@ zero: with $z = (\log N - I)/\sqrt V$
 $$\mathbb E\operatorname{Ent}(w) = \sqrt{V(t)}\,\bigl[z\,\Phi(z) + \varphi(z)\bigr] + O(1),
 \qquad \text{at } t_c: \quad 1 - \frac{\mathbb E\,I^N}{\log N} \approx \frac1\alpha\sqrt{\frac q{2\pi k}} .$$""",
     source="excess entropy: " + PAPER + "; the second form and its law derived here (heuristic, checked against exact averages)",
-    regime=MANY + r""" The remainder is between $-0.35$ and $0.15$ nats in all cases checked: $\alpha = 0.3$, $0.45$; $k = 8$ to $512$.""",
+    regime=MANY
+    + " The signs hold for every normal law; the second form:"
+    + HEURISTIC
+    + r"""The remainder is between $-0.35$ and $0.15$ nats in all cases checked, $\alpha = 0.3$, $0.45$ and $1$, $k = 8$ to $512$, $|z| \le 1$,
+and changes by less than $0.08$ from $k = 128$ to $512$.""",
     uses=("collapse.window", "collapse.deficit"),
     chapter=CHAPTER,
     verdict="holds in regime",
@@ -375,7 +398,7 @@ $$\mathbb E\operatorname{Ent}(w) = \sqrt{V(t)}\,\bigl[z\,\Phi(z) + \varphi(z)\bi
     by="quadrature",
     lane="full",
     mutants={
-        "off by 20 %": returns(lambda value, *_: 1.2 * value),
+        "off by 3 %": returns(lambda value, *_: 1.03 * value),
         "law in place of the data": instead(
             lambda variances, t, log_n: (log_n - condensation.gaussian_information(variances, t)).clamp_min(0.0)
         ),
@@ -393,15 +416,19 @@ $$\mathbb E\operatorname{Ent}(w) = \sqrt{V(t)}\,\bigl[z\,\Phi(z) + \varphi(z)\bi
     },
 )
 def entropy_across_the_window(predict: Any = condensation.window_entropy, *, generator: torch.Generator) -> Numbers:
-    """Exact mean entropies of 1 to 20 nats at three places of the window, k = 8 to 512: the remainder does not grow with k."""
-    left = [
-        entropy - float(predict([1.0] * k, t, log_n))
-        for rate in (0.3, 0.45)
-        for place in (-1.0, 0.0, 1.0)
-        for k, t, log_n, _, entropy in _window(rate, place)
-    ]
-    require(min(left) > -0.35 and max(left) < 0.15, f"remainders from {min(left):.3f} to {max(left):.3f} nats")
-    return {"least remainder": min(left), "largest remainder": max(left)}
+    """Exact mean entropies of 1 to 20 nats at three places of the window, k = 8 to 512: the remainder settles as k grows.
+
+    By a term like `k^{-1/2}`, which makes less than 0.08 nats from k = 128 to 512, while one like `sqrt k` would double.
+    """
+    remainders = []
+    for rate in (0.3, 0.45, 1.0):
+        for place in (-1.0, 0.0, 1.0):
+            left = [entropy - float(predict([1.0] * k, t, log_n)) for k, t, log_n, _, entropy in _window(rate, place)]
+            where = f"alpha = {rate}, {place:+g} standard deviations"
+            require(abs(left[3] - left[2]) < 0.08, f"{where}: the remainders {left} nats do not settle")
+            remainders += left
+    require(min(remainders) > -0.35 and max(remainders) < 0.15, f"remainders from {min(remainders):.3f} to {max(remainders):.3f} nats")
+    return {"least remainder": min(remainders), "largest remainder": max(remainders)}
 
 
 @check(
@@ -434,8 +461,8 @@ claim(
     title="Well above the condensation time data and law tell the same",
     statement=r"""For $N = e^{0.45k}$ normal data at $t = 4t_c$ the informations $\mathbb E\,I^N$ and $I$ differ by 2.8, 1.1, 0.4 and 0.2 %
 of $\log N$ for $k = 8, 12, 16, 20$, and by less than $10^{-4}$ of it for $k = 40$; at $t_c$ by 25, 20, 17, 15 and 10 %.""",
-    source="derived here",
-    regime=MANY,
+    source="derived here: exact averages",
+    regime=NORMAL + " $\\alpha = 0.45$ and the $k$ named.",
     uses=("collapse.deficit", "collapse.exact_mean"),
     chapter=CHAPTER,
     verdict="holds in regime",
@@ -475,7 +502,10 @@ C = \frac2q\,\mathbb E\left[-\log\Phi\left(\sqrt{q/2}\;Z\right)\right] .$$
 For $N = e^{0.45k}$, $C = 2.65$, and $t_{1/2}/t_c = 1.263, 1.168, 1.126, 1.102$ for $k = 8, 12, 16, 20$; the probability falls
 between $t_c/2$ and $2t_c$ by 0.515, 0.633, 0.715, 0.775.""",
     source="derived here: a heuristic argument, and exact averages extrapolated",
-    regime=MANY + r""" $C$ checked for $\alpha = 0.2$, $0.45$ and $1$ with $k$ up to 320, to 0.5 %.""",
+    regime=MANY
+    + HEURISTIC
+    + r"""$C$ is checked for $\alpha = 0.2$, $0.45$ and $1$ with $k$ up to 320, to 0.5 %; the numbers for
+$\alpha = 0.45$ are exact averages. For small $\alpha$ the expansion takes $\log N = \alpha k \gg 1$.""",
     uses=("collapse.window", "collapse.exact_mean"),
     chapter=CHAPTER,
     verdict="holds in regime",

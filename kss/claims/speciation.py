@@ -99,9 +99,10 @@ claim(
     statement=r"""For two clusters with $|m|^2 = d$ and $v = 1$ the probability that clones agree, drawn against $t/t_S$, becomes a
 step as $d \to \infty$.""",
     source="a tempting reading of curves drawn in Ornstein-Uhlenbeck time; settled here",
-    regime=r"""In the noise variance it tends to a fixed smooth curve, $\phi(t_S/t)$, with $t_S = |m|^2 - v$, where $a = 1$;
-the difference is at most $1/(2d)$ for $t \ge t_S/4$. A step appears in the time $s = \frac12\log(1 + t)$ of an Ornstein-Uhlenbeck process:
-there $a = d^{1 - s/s_S}$, and the slope at $s_S = \frac12\log d$ is $-\phi'(1)\log d$ with $\phi'(1) = 0.1583$. A
+    regime=r"""In the noise variance it tends to a fixed smooth curve, $\phi(t_S/t)$. Here $t_S = |m|^2 - v$, where $a = 1$
+exactly (it is $2v$ below $\lambda_{\max}$, which does not matter as $d \to \infty$); the difference is at most
+$1/(2d)$ for $t \ge t_S/4$. A step appears in the time $s = \frac12\log(1 + t)$ of an Ornstein-Uhlenbeck process: there
+$a = d^{1 - s/s_S}$, and the slope at $s_S = \frac12\log d$ is $-\phi'(1)\log d$ with $\phi'(1) = 0.1583$. A
 logarithm of time makes any crossover sharp that is not.""",
     uses=("collapse.speciation",),
     chapter=CHAPTER,

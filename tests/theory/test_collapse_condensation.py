@@ -108,6 +108,13 @@ def test_the_window_at_the_condensation_time_and_at_its_ends():
     assert window_entropy(one, [1e-9, 1e9], log_n).tolist() == pytest.approx([0.0, log_n], abs=1e-6)
 
 
+def test_the_window_without_variance():
+    # Nothing is known, so all data share; for one datum log n = I, where the formula says one half.
+    for variances, t in (([0.0, 0.0], 1.0), ([1e-300], 1e300)):
+        assert window_probability(variances, t, [0.0, 9.0]).tolist() == [0.5, 0.0]
+        assert window_entropy(variances, t, [0.0, 9.0]).tolist() == pytest.approx([0.0, 9.0], rel=1e-14, abs=1e-200)
+
+
 def test_manifold_information_by_hand():
     assert float(manifold_information(math.log(2 * math.pi), 1, 1 / (2 * math.pi * math.e))) == pytest.approx(math.log(2 * math.pi))
     normal = 0.5 * math.log(2 * math.pi * math.e * 3.0)

@@ -73,7 +73,7 @@ def density_information(law: Empirical, x: ArrayLike, t: ArrayLike) -> Float[Ten
     r"""`-log p_t^N(x) - (d/2) log(2 pi e t)`: what one noisy point adds to the estimate of the information from the density.
 
     Its mean over `x ~ p_t^N` is `I^N(t)`, as that of `log N - Ent(w(x))` is. But it is not bounded by log N: as `t -> 0` it is
-    `log N + (|Z|^2 - d)/2` with `Z` the noise of x, and exceeds log N about every other time.
+    `log N + (|Z|^2 - d)/2` with `Z` the noise of x, and exceeds log N with probability `P(chi^2_d > d)`, from 0.32 for d = 1 to one half.
     """
     log_density = law.log_density(x, t)
     return -log_density - law.dim / 2 * (1 + math.log(2 * math.pi) + torch.as_tensor(t, dtype=torch.float64).log()).to(log_density.dtype)

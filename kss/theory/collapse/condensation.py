@@ -11,8 +11,8 @@ collapse if there are fewer than `N_c(t) = e^{I(t)}`, which near a k-dimensional
 
 How sharply: `I(t)` is the mean of the information density `i = log(G_t(X_t - X_0)/p_t(X_t))`, whose variance, for a normal law, is
 `V = sum_a lambda_a/(lambda_a + t)`. A datum that was noised has a weight of `e^i` against N others with a weight of 1 on average. In many
-dimensions i is nearly normal, so clones agree with probability `Phi((I - log N)/sqrt V)`, and the entropy of the weights is about
-`max(log N - i, 0)`.
+dimensions i is nearly normal, which suggests that clones agree with probability `Phi((I - log N)/sqrt V)`, and that the entropy of the
+weights is about `max(log N - i, 0)`. These two are heuristic: not proved, but checked against exact averages, for equal variances.
 """
 
 import math
@@ -106,17 +106,21 @@ def information_variance(variances: ArrayLike, t: ArrayLike) -> Float[Tensor, "*
 
 
 def window_probability(variances: ArrayLike, t: ArrayLike, log_n: ArrayLike) -> Float[Tensor, "*batch"]:
-    r"""`Phi((I(t) - log n)/sqrt V(t))`: about the probability that two clones agree, for normal data in many dimensions."""
+    r"""`Phi((I(t) - log n)/sqrt V(t))`: about the probability that two clones agree, for normal data in many dimensions.
+
+    Heuristic; the error is of the order `k^{-1/2}` for k equal variances, checked for `log n = 0.3 k` to k.
+    """
     excess = gaussian_information(variances, t) - _as_log_size(None, log_n)
-    return torch.special.ndtr(excess / information_variance(variances, t).sqrt())
+    return torch.special.ndtr(excess / _spread(variances, t))
 
 
 def window_entropy(variances: ArrayLike, t: ArrayLike, log_n: ArrayLike) -> Float[Tensor, "*batch"]:
     r"""`E max(log n - i, 0)` for a normal i of mean I and variance V: about the mean entropy of the weights, likewise.
 
-    It is `sqrt(V) (z Phi(z) + phi(z))` with `z = (log n - I)/sqrt V`; at the condensation time `sqrt(V/2 pi)`.
+    It is `sqrt(V) (z Phi(z) + phi(z))` with `z = (log n - I)/sqrt V`; at the condensation time `sqrt(V/2 pi)`. Heuristic, up to a part
+    of a nat, checked as `window_probability` is.
     """
-    spread = information_variance(variances, t).sqrt()
+    spread = _spread(variances, t)
     z = (_as_log_size(None, log_n) - gaussian_information(variances, t)) / spread
     return spread * (z * torch.special.ndtr(z) + torch.exp(-(z**2) / 2) / math.sqrt(2 * math.pi))
 
@@ -152,6 +156,11 @@ def remaining_entropy(information: ArrayLike, log_n: ArrayLike) -> Float[Tensor,
     if not bool((size > 0).all()):
         raise reject("log_n", size.tolist(), "a number > 0: more than one datum")
     return 1 - as_tensor("information", information).double() / size
+
+
+def _spread(variances: ArrayLike, t: ArrayLike) -> Float[Tensor, "*t"]:
+    """`sqrt V(t)`; not 0 where there is no variance, so that quotients by it are right."""
+    return information_variance(variances, t).sqrt().clamp_min(1e-290)
 
 
 def _as_variances(variances: ArrayLike) -> Float[Tensor, " k"]:

@@ -28,7 +28,7 @@ from scipy import linalg, optimize, special
 from kss._validation import as_count, as_positive, reject
 
 RADII = 24
-"""Nodes over `|X|^2`."""
+"""Nodes over `|X|^2`. Their error is the largest: 2e-7 at most in a scan over 1 to 20 dimensions and up to e^60 data."""
 PANEL, WIDTH = 12, 4.0
 """Nodes over r for each step of WIDTH in E, at least."""
 STANDARD = 1.5
@@ -63,7 +63,8 @@ def gaussian_clone_probability(dim: int, t: float, *, log_n: float, variance: fl
     """`E sum_i w_i^2`, the mean over data sets and noise of the probability that two clones of a noisy data point agree.
 
     Data: `e^log_n` >= 1 independent draws of `N(0, variance I)` on R^dim; noise of variance `t`. As clones are posterior draws, it is also
-    the probability that one run ends at the very point the noise was added to. The error is below 1e-9.
+    the probability that one run ends at the very point the noise was added to. The error is below 1e-6, and far smaller but for many data
+    in few dimensions.
 
     >>> round(gaussian_clone_probability(4, 1e-3, log_n=2.0), 3)
     1.0
@@ -76,7 +77,7 @@ def gaussian_clone_probability(dim: int, t: float, *, log_n: float, variance: fl
 def gaussian_mean_information(dim: int, t: float, *, log_n: float, variance: float = 1.0) -> float:
     """`E I^N(t)` in nats: the mean over data sets of the information in a noisy data point about which point it was.
 
-    Arguments as for `gaussian_clone_probability`. The error is below 1e-8.
+    Arguments and error as for `gaussian_clone_probability`.
     """
     averages = _averages(dim, t, log_n, variance)
     laplace = averages.silent * _power(averages.g, log_n)
@@ -106,9 +107,11 @@ def gaussian_collapse_time(dim: int, *, log_n: float, variance: float = 1.0, lev
 def finite_size_constant(rate: float) -> float:
     r"""`C` in `t_{1/2}/t_c = 1 + C/k + ...`, for `e^{rate k}` normal data in k -> oo dimensions, by a heuristic argument.
 
-    With `q = 1/(1 + t_c) = 1 - e^{-2 rate}` for unit variance and `Z` standard normal, `C = (2/q) E[-log Phi(sqrt(q/2) Z)]`. The argument:
-    at `t_c` about half of the sum S that competes with the datum's own weight is missing, because the points that would make it up do not
-    exist. Then also the clone probability at `t_c` is `1/2 + (q C/2)/sqrt(2 pi q k) + ...`.
+    With `q = 1/(1 + t_c) = 1 - e^{-2 rate}` for unit variance and `Z` standard normal, `C = (2/q) E[-log Phi(sqrt(q/2) Z)]`. The argument,
+    no proof: at `t_c` about half of the sum S that competes with the datum's own weight is missing, because the points that would make it
+    up do not exist: given `X_t` all but the part `Phi(-mu)`, `mu = (E[i | X_t] - log n)/sd(i | X_t)`, and where i is close to log n, mu is
+    normal with variance q/2. Then also the clone probability at `t_c` is `1/2 + (q C/2)/sqrt(2 pi q k) + ...`. Checked for rates from 0.2
+    to 1; for a small rate it takes `rate k >> 1`.
     """
     q = -math.expm1(-2 * as_positive("rate", rate))
     z = np.linspace(-12, 12, 481)
