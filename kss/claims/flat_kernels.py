@@ -24,7 +24,7 @@ on the place $x = (y, n)$. Then for every $x$ and $t$, exactly and for every fin
 $$\mathbb E\, s^N_t(x + \xi) = \Big(\mathbb E\, s^{N,k}_t(y + \xi_\parallel),\; -\frac{n + \mathbb E\,\xi_\perp}{t}\Big),$$
 
 with $s^{N,k}$ the score of the data in $\mathbb R^k$. Across the data only the mean of the kernel enters.""",
-    source="Farghly and co-authors (a proposition of this kind, as reported); arXiv 2505.22841, proposition 1; generality derived here",
+    source="Farghly and co-authors (a proposition of this kind, as reported); Gabriel et al., arXiv 2505.22841 v1, Proposition 1; generality here",
     regime=r"""Data exactly in a flat subspace; $\mathbb E|\xi| < \infty$. Symmetry, independence of $\xi_\parallel$ and $\xi_\perp$, a
 kernel that is the same everywhere or was chosen without looking at the data: none is needed. For Gaussian kernels and the density:
 {claim}`mollified.linear_manifold`.""",

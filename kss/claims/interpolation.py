@@ -250,7 +250,9 @@ def paths_of_both_scores(predict: Any = interpolation.limit_path_error, *, gener
     for t, s, kappa, a in _paths_apart():
         integral, _ = integrate.quad(lambda u, a=a, kappa=kappa: (a - kappa * math.sqrt(u)) ** -2, s, t, epsabs=0, epsrel=1e-11)
         bound, simpler = float(predict(t, s, kappa, a)), a * (t - s) * math.log(2) / (4 * (a - kappa * math.sqrt(t)) ** 2)
-        agree(f"bound, (t, s, kappa, a) = {t, s, kappa, a}", bound, math.log(2) / 4 * (a - kappa * math.sqrt(s)) * integral, 1e-10 * simpler)
+        agree(
+            f"bound, (t, s, kappa, a) = {t, s, kappa, a}", bound, math.log(2) / 4 * (a - kappa * math.sqrt(s)) * integral, 1e-10 * simpler
+        )
         require(bound <= simpler * (1 + 1e-12), f"bound {bound}, simpler bound {simpler}")
     shares = {key: apart / float(predict(*key)) for key, apart in _paths_apart().items()}
     require(all(0.5 <= share <= 1 for share in shares.values()), f"distance/bound for (t, s, kappa, a): {shares}")

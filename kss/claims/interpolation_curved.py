@@ -77,7 +77,7 @@ def _at_scale_0(values: np.ndarray, size: float) -> tuple[float, float]:
         "outwards": returns(lambda shift, *_: -shift),
         "R squared": instead(lambda k, radius, h: -k * h / (2 * radius**2)),
         "off by 0.2 %": returns(lambda shift, *_: 1.002 * shift),
-        "t + h for h": instead(lambda k, radius, h: -k * h / (2 * radius) * (1 + h / radius**2)),
+        "R less the shift for R": instead(lambda k, radius, h: -k * h / (2 * radius - k * h / radius)),
     },
 )
 def both_shifts(predict: Any = curved_kernels.ridge_shift, *, generator: torch.Generator) -> Numbers:
@@ -356,10 +356,12 @@ and curved smoothing of the $k$-sphere ($\tau = R$) by the factor
 
 $$\frac{8R\sqrt{d - k}}{k^2 h^{3/2}}\,\big(1 + O((t + h)/R^2)\big),$$
 
-which grows without limit as $h/R^2 \to 0$. The bound grows with the number of dimensions across; the divergence does not depend on it.""",
+which grows without limit as $t, h \to 0$. The bound grows with the number of dimensions across; the divergence does not depend on it.""",
     source=f"{FARGHLY}; comparison derived here",
     regime=r"""$k$-sphere with the uniform law, exact; $d \ge k + 1$; $t$ and $h$ of the same order, $\ll R^2$. Of the bound only this
-form is used: with its constants and conditions unknown, this does not say that the theorem is loose for every manifold.""",
+form is used. Its unit is one over an area, so that a constant with the unit of an area is hidden in it, here taken as 1; and $t$ is our
+reading of a symbol: with $\sqrt t$ in its place the factor is $\sqrt t$ times as large, and still grows without limit. With constants
+and conditions unknown, this does not say that the theorem is loose, for the sphere or for other manifolds.""",
     uses=("interpolation.curvature_divergence", "interpolation.curved_kernel"),
     chapter=CHAPTER,
     verdict="holds in regime",

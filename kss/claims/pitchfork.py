@@ -223,7 +223,7 @@ claim(
     statement=r"""The LED-KDE with kernels $G_t$, $G_h$ of the two points $\pm a$ has two modes if $h < h_c(t)$ and one if $h \ge h_c(t)$,
 where
 
-$$\mathbb E\,\mathrm{sech}^2\!\big(a\sqrt{h_c}\,Z/t\big) = t/a^2 .$$
+$$\mathbb E\,\mathrm{sech}^2\!\big(a\sqrt{h_c}\,Z/t\big) = t/a^2, \qquad Z \sim \mathcal N(0, 1).$$
 
 For $t \to 0$, $h_c(t) = \frac{2a^2}\pi - \frac{\pi^2t^2}{12a^2} + O(t^4)$; for $t \to a^2$, $h_c(t) = a^2 - t + O\big((a^2 - t)^3\big)$.
 
