@@ -24,7 +24,8 @@ on the place $x = (y, n)$. Then for every $x$ and $t$, exactly and for every fin
 $$\mathbb E\, s^N_t(x + \xi) = \Big(\mathbb E\, s^{N,k}_t(y + \xi_\parallel),\; -\frac{n + \mathbb E\,\xi_\perp}{t}\Big),$$
 
 with $s^{N,k}$ the score of the data in $\mathbb R^k$. Across the data only the mean of the kernel enters.""",
-    source="Farghly and co-authors (a proposition of this kind, as reported); Gabriel et al., arXiv 2505.22841 v1, Proposition 1; generality here",
+    source="""Farghly and co-authors (a proposition of this kind, as reported); Gabriel et al., arXiv 2505.22841 v1, Proposition 1;
+generality derived here""",
     regime=r"""Data exactly in a flat subspace; $\mathbb E|\xi| < \infty$. Symmetry, independence of $\xi_\parallel$ and $\xi_\perp$, a
 kernel that is the same everywhere or was chosen without looking at the data: none is needed. For Gaussian kernels and the density:
 {claim}`mollified.linear_manifold`.""",
@@ -124,8 +125,8 @@ components split as in {claim}`interpolation.split`, but
 
 $$\partial_n \tilde s_\parallel - \partial_y \tilde s_\perp = \tfrac12\, h'(n)\,\big(G_{h(n)} * s^{N,1}_t\big)''(y),$$
 
-so $\tilde s$ is not a gradient where $h' \ne 0$, unless the smoothed score is affine in $y$. With $h$ a function of $y$ alone it is the score of a
-product.""",
+so $\tilde s$ is not a gradient where $h' \ne 0$, unless the smoothed score is affine in $y$. With $h$ a function of $y$ alone it is the
+score of a product.""",
     source="derived here",
     regime=r"""Data on a line in the plane, Gaussian kernel along it; in general the tangential marginal of $K_x$ must not depend on $n$,
 nor the mean of the normal one on $y$; and for $k > 1$ the average along the data must itself be a gradient, as it is for a kernel that is
@@ -148,8 +149,8 @@ the same everywhere.""",
     },
 )
 def curl_of_a_kernel_that_widens(predict: Any = barycenters.curl, *, generator: torch.Generator) -> Numbers:
-    """Three points on a line, `h(n) = 0.2 + 0.5 n^2` and `h(n) = 0.4 + 0.3 sin n`, two noise variances: the derivative in n by a difference of smoothed scores, those by sums; the second
-    one in y too.
+    """Three points on a line, `h(n) = 0.2 + 0.5 n^2` and `h(n) = 0.4 + 0.3 sin n`, two noise variances: the derivative in n by a
+    difference of smoothed scores, those by sums; the second one in y too.
 
     Central differences with steps 1e-3 and 1e-2 (of fourth order): errors below 1e-5 of the derivatives' size.
     """

@@ -25,8 +25,9 @@ FARGHLY = "Farghly and co-authors, arXiv 2510.02305, theorem 3.6, as reported; i
 claim(
     "interpolation.radius_shift",
     title="A flat kernel moves the density of a sphere inwards by k h/2R, however one measures it",
-    statement=r"""For the uniform law on the $k$-sphere of radius $R$ in $\mathbb R^{k+1}$, smoothing the score with $G_h$ moves both the ridge
-of the density (the radius where it is largest) and the mode of the density of the radius by $-\frac{kh}{2R}$. They start on different sides: without smoothing the ridge is at
+    statement=r"""For the uniform law on the $k$-sphere of radius $R$ in $\mathbb R^{k+1}$, smoothing the score with $G_h$ moves both
+the ridge of the density (the radius where it is largest) and the mode of the density of the radius by $-\frac{kh}{2R}$. They start on
+different sides: without smoothing the ridge is at
 $R - \frac{kt}{2R}$, the mode of $r^k p_t(r)$ at $R + \frac{kt}{2R}$; with smoothing at
 
 $$R - \frac{k(t + h)}{2R} \quad\text{and}\quad R + \frac{k(t - h)}{2R}.$$""",
