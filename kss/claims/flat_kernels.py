@@ -1,6 +1,7 @@
 """Chapter "Interpolation and geometry", fourth part: flat data and arbitrary kernels."""
 
 import itertools
+import math
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,8 @@ on the place $x = (y, n)$. Then for every $x$ and $t$, exactly and for every fin
 $$\mathbb E\, s^N_t(x + \xi) = \Big(\mathbb E\, s^{N,k}_t(y + \xi_\parallel),\; -\frac{n + \mathbb E\,\xi_\perp}{t}\Big),$$
 
 with $s^{N,k}$ the score of the data in $\mathbb R^k$. Across the data only the mean of the kernel enters.""",
-    source="Farghly and co-authors (a proposition of this kind, as reported); arXiv 2505.22841, proposition 1; generality derived here",
+    source="""Farghly and co-authors (a proposition of this kind, as reported); Gabriel et al., arXiv 2505.22841 v1, Proposition 1;
+generality derived here""",
     regime=r"""Data exactly in a flat subspace; $\mathbb E|\xi| < \infty$. Symmetry, independence of $\xi_\parallel$ and $\xi_\perp$, a
 kernel that is the same everywhere or was chosen without looking at the data: none is needed. For Gaussian kernels and the density:
 {claim}`mollified.linear_manifold`.""",
@@ -123,11 +125,12 @@ components split as in {claim}`interpolation.split`, but
 
 $$\partial_n \tilde s_\parallel - \partial_y \tilde s_\perp = \tfrac12\, h'(n)\,\big(G_{h(n)} * s^{N,1}_t\big)''(y),$$
 
-so $\tilde s$ is not even a gradient unless the smoothed score is affine in $y$. With $h$ a function of $y$ alone it is the score of a
-product.""",
+so $\tilde s$ is not a gradient where $h' \ne 0$, unless the smoothed score is affine in $y$. With $h$ a function of $y$ alone it is the
+score of a product.""",
     source="derived here",
     regime=r"""Data on a line in the plane, Gaussian kernel along it; in general the tangential marginal of $K_x$ must not depend on $n$,
-nor the mean of the normal one on $y$.""",
+nor the mean of the normal one on $y$; and for $k > 1$ the average along the data must itself be a gradient, as it is for a kernel that is
+the same everywhere.""",
     uses=("interpolation.split",),
     chapter=CHAPTER,
     verdict="refuted as stated",
@@ -146,26 +149,22 @@ nor the mean of the normal one on $y$.""",
     },
 )
 def curl_of_a_kernel_that_widens(predict: Any = barycenters.curl, *, generator: torch.Generator) -> Numbers:
-    """Three points on a line, `h(n) = 0.2 + 0.5 n^2`: the derivative in n by a difference of smoothed scores, those by sums; the second
-    one in y too.
+    """Three points on a line, `h(n) = 0.2 + 0.5 n^2` and `h(n) = 0.4 + 0.3 sin n`, two noise variances: the derivative in n by a
+    difference of smoothed scores, those by sums; the second one in y too.
 
     Central differences with steps 1e-3 and 1e-2 (of fourth order): errors below 1e-5 of the derivatives' size.
     """
-    points, t, numbers = np.array([[-1.0], [0.2], [1.3]]), 0.3, {}
+    points, step, e, largest = np.array([[-1.0], [0.2], [1.3]]), 1e-3, 1e-2, 0.0
+    widths = ((lambda n: 0.2 + 0.5 * n**2, lambda n: n), (lambda n: 0.4 + 0.3 * math.sin(n), lambda n: 0.3 * math.cos(n)))
+    for t, (width, slope), y, n in itertools.product((0.3, 0.7), widths, (-0.6, 0.1, 0.9), (0.3, -0.7)):
 
-    def along(y: float, h: float) -> float:
-        return float(sums.smoothed_score(points, np.array([y]), t, h)[0])
+        def along(y: float, h: float, t: float = t) -> float:
+            return float(sums.smoothed_score(points, np.array([y]), t, h)[0])
 
-    largest = 0.0
-    for y, n in itertools.product((-0.6, 0.1, 0.9), (0.3, -0.7)):
-        h, slope = 0.2 + 0.5 * n**2, n
-        step = 1e-3
-        across = (along(y, 0.2 + 0.5 * (n + step) ** 2) - along(y, 0.2 + 0.5 * (n - step) ** 2)) / (2 * step)
-        e = 1e-2
-        values = [along(y + j * e, h) for j in (-2, -1, 0, 1, 2)]
+        across = (along(y, width(n + step)) - along(y, width(n - step))) / (2 * step)
+        values = [along(y + j * e, width(n)) for j in (-2, -1, 0, 1, 2)]
         second = (-values[0] + 16 * values[1] - 30 * values[2] + 16 * values[3] - values[4]) / (12 * e**2)
-        agree(f"curl at y = {y}, n = {n}", predict(slope, second), across, 2e-5 * (1 + abs(across)))
+        agree(f"curl at y = {y}, n = {n}, t = {t}", predict(slope(n), second), across, 2e-5 * (1 + abs(across)))
         largest = max(largest, abs(across))
     require(largest > 0.05, f"the curl is small everywhere: {largest}")
-    numbers["largest curl"] = largest
-    return numbers
+    return {"largest curl": largest}

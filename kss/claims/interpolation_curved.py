@@ -25,8 +25,9 @@ FARGHLY = "Farghly and co-authors, arXiv 2510.02305, theorem 3.6, as reported; i
 claim(
     "interpolation.radius_shift",
     title="A flat kernel moves the density of a sphere inwards by k h/2R, however one measures it",
-    statement=r"""For the uniform law on the $k$-sphere of radius $R$, smoothing the score with $G_h$ moves both the ridge of the density
-and the mode of the density of the radius by $-\frac{kh}{2R}$. They start on different sides: without smoothing the ridge is at
+    statement=r"""For the uniform law on the $k$-sphere of radius $R$ in $\mathbb R^{k+1}$, smoothing the score with $G_h$ moves both
+the ridge of the density (the radius where it is largest) and the mode of the density of the radius by $-\frac{kh}{2R}$. They start on
+different sides: without smoothing the ridge is at
 $R - \frac{kt}{2R}$, the mode of $r^k p_t(r)$ at $R + \frac{kt}{2R}$; with smoothing at
 
 $$R - \frac{k(t + h)}{2R} \quad\text{and}\quad R + \frac{k(t - h)}{2R}.$$""",
@@ -55,6 +56,18 @@ def _zeros(k: int, radius: float, t: float, h: float) -> tuple[float, float, flo
     return found[0], found[1], found[2], found[3]
 
 
+SCALES = np.array([1.0, 0.5, 0.25])
+
+
+def _at_scale_0(values: np.ndarray, size: float) -> tuple[float, float]:
+    """A polynomial in the scale, from its values at 1, 1/2, 1/4: its value at 0, and by how much the straight line through the last two
+    misses that, which is more than the parabola errs by. A zero is found to 1e-13 of the size, in `_zeros`.
+    """
+    lines = 2 * values[1:] - values[:-1]
+    value = (4 * lines[1] - lines[0]) / 3
+    return float(value), float(abs(value - lines[1])) + 1e-11 * size
+
+
 @check(
     "interpolation.radius_shift",
     by="quadrature",
@@ -64,20 +77,22 @@ def _zeros(k: int, radius: float, t: float, h: float) -> tuple[float, float, flo
         "1/2 forgotten": returns(lambda shift, *_: 2 * shift),
         "outwards": returns(lambda shift, *_: -shift),
         "R squared": instead(lambda k, radius, h: -k * h / (2 * radius**2)),
-        "off by 8 %": returns(lambda shift, *_: 1.08 * shift),
+        "off by 0.2 %": returns(lambda shift, *_: 1.002 * shift),
+        "R less the shift for R": instead(lambda k, radius, h: -k * h / (2 * radius - k * h / radius)),
     },
 )
 def both_shifts(predict: Any = curved_kernels.ridge_shift, *, generator: torch.Generator) -> Numbers:
-    """Zeros of the radial score and of that plus k/r, from Bessel functions. Remainder: 2 k (t + h)/R^2 of the shift, 3 % to 6 % for k =
-    1 to 5.
+    """Zeros of the radial score and of that plus k/r, from Bessel functions: the shift over h, extrapolated to scale 0 of t and h with
+    the error that the extrapolation shows; and at scale 1 with the remainder 2 k (t + h)/R^2.
     """
     worst, numbers = 0.0, {}
     for k, radius, (t, h) in SHIFTS:
-        ridge, mode, smoothed_ridge, smoothed_mode = _zeros(k, radius, t * radius**2, h * radius**2)
-        predicted = predict(k, radius, h * radius**2)
-        for name, got in (("ridge", smoothed_ridge - ridge), ("mode", smoothed_mode - mode)):
-            allowed = 2 * k * (t + h) * abs(k * h * radius / 2)
-            worst = max(worst, agree(f"{name}, k = {k}, R = {radius}, t = {t} R^2, h = {h} R^2", predicted, got, allowed))
+        zeros = np.array([_zeros(k, radius, scale * t * radius**2, scale * h * radius**2) for scale in SCALES])
+        predicted = float(predict(k, radius, h * radius**2))
+        for name, got in (("ridge", zeros[:, 2] - zeros[:, 0]), ("mode", zeros[:, 3] - zeros[:, 1])):
+            what = f"{name}, k = {k}, R = {radius}, t = {t} R^2, h = {h} R^2"
+            agree(what, predicted, got[0], 2 * k * (t + h) * abs(predicted))
+            worst = max(worst, agree(what, predicted, *_at_scale_0(got / SCALES, radius)))
     for k in (1, 2, 5):
         numbers[f"mode less its base, k = {k}, t = 0.0025, h = 0.01"] = _zeros(k, 1.0, 0.0025, 0.01)[3] - _zeros(k, 1.0, 0.0025, 0.01)[1]
     return numbers | {"worst error/allowance": worst}
@@ -91,18 +106,21 @@ def both_shifts(predict: Any = curved_kernels.ridge_shift, *, generator: torch.G
         "base forgotten": instead(lambda k, radius, t, h: -k * h / (2 * radius)),
         "KDE": instead(lambda k, radius, t, h: k * (t + h) / (2 * radius)),
         "k forgotten": returns(lambda offset, k, *_: offset / k),
-        "off by 8 %": returns(lambda offset, *_: 1.08 * offset),
+        "off by 1 %": returns(lambda offset, *_: 1.01 * offset),
     },
 )
 def mode_of_the_radius(predict: Any = curved_kernels.marginal_mode_offset, *, generator: torch.Generator) -> Numbers:
-    """Zeros of the radial score plus k/r, without smoothing and with it. Remainder: 2 k (t + h)/R^2 of k (t + h)/2R."""
+    """Zeros of the radial score plus k/r, without smoothing and with it, over the scale of t and h: extrapolated to scale 0; and at scale
+    1 with the remainder 2 k (t + h)/R^2 of k (t + h)/2R.
+    """
     worst = 0.0
     for k, radius, (t, h) in SHIFTS:
-        _, mode, _, smoothed = _zeros(k, radius, t * radius**2, h * radius**2)
-        allowed = 2 * k * (t + h) * k * (t + h) * radius / 2
-        for name, got, width in (("plain", mode, 0.0), ("smoothed", smoothed, h)):
-            predicted = predict(k, radius, t * radius**2, width * radius**2)
-            worst = max(worst, agree(f"{name}, k = {k}, R = {radius}, t = {t} R^2, h = {h} R^2", predicted, got, allowed))
+        zeros = np.array([_zeros(k, radius, scale * t * radius**2, scale * h * radius**2) for scale in SCALES])
+        for name, got, width in (("plain", zeros[:, 1], 0.0), ("smoothed", zeros[:, 3], h)):
+            what = f"{name}, k = {k}, R = {radius}, t = {t} R^2, h = {h} R^2"
+            predicted = float(predict(k, radius, t * radius**2, width * radius**2))
+            agree(what, predicted, got[0], 2 * k * (t + h) * k * (t + h) * radius / 2)
+            worst = max(worst, agree(what, predicted, *_at_scale_0(got / SCALES, radius)))
     return {"worst error/allowance": worst}
 
 
@@ -339,10 +357,12 @@ and curved smoothing of the $k$-sphere ($\tau = R$) by the factor
 
 $$\frac{8R\sqrt{d - k}}{k^2 h^{3/2}}\,\big(1 + O((t + h)/R^2)\big),$$
 
-which grows without limit as $h/R^2 \to 0$. The bound grows with the number of dimensions across; the divergence does not depend on it.""",
+which grows without limit as $t, h \to 0$. The bound grows with the number of dimensions across; the divergence does not depend on it.""",
     source=f"{FARGHLY}; comparison derived here",
     regime=r"""$k$-sphere with the uniform law, exact; $d \ge k + 1$; $t$ and $h$ of the same order, $\ll R^2$. Of the bound only this
-form is used: with its constants and conditions unknown, this does not say that the theorem is loose for every manifold.""",
+form is used. Its unit is one over an area, so that a constant with the unit of an area is hidden in it, here taken as 1; and $t$ is our
+reading of a symbol: with $\sqrt t$ in its place the factor is $\sqrt t$ times as large, and still grows without limit. With constants
+and conditions unknown, this does not say that the theorem is loose, for the sphere or for other manifolds.""",
     uses=("interpolation.curvature_divergence", "interpolation.curved_kernel"),
     chapter=CHAPTER,
     verdict="holds in regime",

@@ -29,6 +29,8 @@ from kss._validation import ArrayLike, as_points, as_positive, as_tensor, reject
 from kss.scores.protocol import Score, score_function
 
 MOST_TUPLES = 10**6
+MOST_NUMBERS = 2**22
+"""In one block of intermediate results: 32 MiB."""
 MOST_CELLS = 10**5
 """Cells that one path may cross; far above what the number of tuples suggests."""
 
@@ -190,8 +192,11 @@ def _margins(
     data: Float[Tensor, "N d"], x: Float[Tensor, "n d"], draws: Float[Tensor, "M d"], cell: Int[Tensor, "n M"]
 ) -> Float[Tensor, " n"]:
     """The distance from x to the nearest wall of the cell with the given indices, negative outside of it; rounding counts as outside."""
-    smallest = torch.full((len(x),), torch.inf, dtype=torch.float64)
     size = data.abs().max() + draws.abs().max()
+    rows = max(1, MOST_NUMBERS // data.numel())
+    if len(x) > rows:
+        return torch.cat([_margins(data, x[i : i + rows], draws, cell[i : i + rows]) for i in range(0, len(x), rows)])
+    smallest = torch.full((len(x),), torch.inf, dtype=torch.float64)
     for m, draw in enumerate(draws):
         nearest = data[cell[:, m]]
         between = nearest.unsqueeze(1) - data  # (n, N, d)

@@ -55,7 +55,10 @@ def curvature_divergence_correction(k: Any, radius: Any, t: Any, h: Any, order: 
 
 
 def reported_bound(codimension: int, reach: float, t: float, h: float) -> float:
-    """`K/(reach t)` with `K = sqrt((d - k) h)`: the order of Farghly's bound as it is reported to us; constants and conditions unknown."""
+    """`K/(reach t)` with `K = sqrt((d - k) h)`: the order of Farghly's bound as it is reported to us; constants and conditions unknown.
+
+    The unit is one over an area, so a constant is missing; that t is the variance and not its root is a reading.
+    """
     return math.sqrt(as_count("codimension", codimension) * as_positive("h", h)) / (as_positive("reach", reach) * as_positive("t", t))
 
 

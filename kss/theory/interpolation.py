@@ -80,19 +80,18 @@ def fixed_window_flow(x: ArrayLike, t: float, s: float, w: float, a: float = 1.0
     w, a = as_positive("w", w), as_positive("a", a)
     away, power = place.abs(), window_exponent(w, a)
     start = torch.where(away > 0, away, 1.0)
-    if w < a:  # from inside, the rim is reached at the ratio (w/|x|)^{1/power} of the noise variances, and then left outwards
-        exit_ratio = torch.where(away < w, (w / start) ** (1 / power), 1.0)
-        inside = start * (s / t) ** power if s > 0 else torch.full_like(start, torch.inf)
-        from_rim = torch.where(away < w, w, away)
-        outside = a + (from_rim - a) * ((s / t) / exit_ratio).clamp(max=1.0).sqrt()
-        moved = torch.where((away < w) & (s / t >= exit_ratio), inside, outside)
-    else:  # from outside, the rim is reached at the ratio ((w - a)/(|x| - a))^2, and then left inwards
+    left = math.log(s) - math.log(t) if s > 0 else -math.inf  # log(s/t); the ratios below can be too small for a number
+    if w < a:  # from inside, the rim is reached when log(s/t) has fallen to log(w/|x|)/power, and then left outwards
+        exit_at = torch.where(away < w, torch.log(w / start) / power, 0.0)
+        inside = start * torch.exp(torch.as_tensor(power * left, dtype=torch.float64))
+        outside = a + (torch.clamp(away, min=w) - a) * torch.exp((left - exit_at).clamp(max=0.0) / 2)
+        moved = torch.where((away < w) & (left >= exit_at), inside, outside)
+    else:  # from outside, the rim is reached when |x| - a has fallen to w - a, and then left inwards
         beyond = away > w
-        entry_ratio = torch.where(beyond, ((w - a) / torch.where(beyond, away - a, 1.0)) ** 2, 1.0)
-        outside = a + (away - a) * math.sqrt(s / t)
-        left = torch.where(beyond, (s / t) / torch.where(entry_ratio > 0, entry_ratio, 1.0), s / t)
-        inside = torch.where(beyond, w, away) * left.clamp(max=1.0) ** power
-        moved = torch.where(beyond & (s / t >= entry_ratio), outside, inside)
+        entry_at = torch.where(beyond, 2 * torch.log((w - a) / torch.where(beyond, away - a, 1.0)), 0.0)
+        outside = a + (away - a) * math.exp(left / 2)
+        inside = torch.clamp(away, max=w) * (torch.exp(power * (left - entry_at).clamp(max=0.0)) if power > 0 else 1.0)
+        moved = torch.where(beyond & (left >= entry_at), outside, inside)
     return torch.sign(place) * torch.where(away > 0, moved, 0.0)
 
 
@@ -146,12 +145,16 @@ def limit_path_error(t: float, s: float, kappa: float, a: float = 1.0) -> float:
     """
     t, s = _times(t, s)
     a = as_positive("a", a)
-    _opening_width(t, kappa, a, 0.5)
-    node, weight = special.roots_legendre(100)
+    closed, wide = _opening_width(t, kappa, a, 0.5), _opening_width(s, kappa, a, 0.5)
+    # With u = r^2 and w = w_t e^y the integral is 2 int expm1(y) dy/kappa^2 + 2 sqrt(s) (sqrt t - sqrt s)/(w_t w_s).
     low, high = math.sqrt(s), math.sqrt(t)
-    root = low + (high - low) * (1 + node) / 2  # of u
-    integral = float(weight @ (2 * root / (a - kappa * root) ** 2)) * (high - low) / 2
-    return math.log(2) / 4 * (a - kappa * low) * integral
+    opened = math.log1p(kappa * (high - low) / closed)
+    node, weight = special.roots_legendre(60)
+    share = (1 + node) / 2
+    growth = special.expm1(opened * share) / opened if opened > 0 else share
+    ratio = opened / kappa if opened > 0 else (high - low) / closed
+    integral = ratio**2 * float(weight @ growth) + 2 * low * (high - low) / (closed * wide)
+    return math.log(2) / 4 * wide * integral
 
 
 def atom_mass(t: ArrayLike, kappa: float, a: float = 1.0) -> Float[Tensor, "*batch"]:
@@ -276,9 +279,10 @@ def _times(t: float, s: float) -> tuple[float, float]:
 
 def _opening_width(t: float, kappa: float, a: float, beta: float) -> float:
     rate = float(as_tensor("kappa", kappa))
-    width = a - rate * t**beta
+    opened = float(torch.as_tensor(t, dtype=torch.float64) ** beta)  # infinite where it is too large
+    width = a - (rate * opened if rate > 0 else 0.0)
     if rate < 0 or width <= 0:
-        raise reject("kappa", kappa, f"a number >= 0 with kappa t^beta < a, here below {a / t**beta:.6g}")
+        raise reject("kappa", kappa, f"a number >= 0 with kappa t^beta < a, here below {a / opened:.6g}")
     return width
 
 

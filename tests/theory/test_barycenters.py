@@ -88,3 +88,12 @@ def test_the_split_is_that_of_the_law_in_the_whole_space():
 def test_bad_input_is_named_with_its_value_and_what_was_expected(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_rest_points_block_by_block(monkeypatch):
+    rng = np.random.default_rng(0)
+    data, draws = rng.standard_normal((7, 2)), rng.standard_normal((3, 2))
+    whole = barycenters.rest_points(data, draws)
+    monkeypatch.setattr(barycenters, "MOST_NUMBERS", 100)
+    for part, expected in zip(barycenters.rest_points(data, draws), whole, strict=True):
+        torch.testing.assert_close(part, expected, rtol=0, atol=0)

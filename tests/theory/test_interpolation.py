@@ -48,6 +48,14 @@ def test_end_points_of_fixed_windows():
     assert interpolation.fixed_window_flow(x, 1.0, 0.0, 0.5).tolist() == [-1.0, -1.0, 0.0, 1.0, 1.0]
     assert interpolation.fixed_window_flow(x, 1.0, 0.0, 1.0).tolist() == [-1.0, -0.5, 0.0, 0.5, 1.0]
     assert interpolation.fixed_window_flow(x, 1.0, 0.0, 2.0).tolist() == [0.0, 0.0, 0.0, 0.0, 0.0]
+    # Rates next to 0, starts next to 0 and boxes next to nothing: the time of the crossing is no double.
+    assert interpolation.fixed_window_flow([0.1, -0.1, 2.0], 1.0, 0.0, 0.999).tolist() == [1.0, -1.0, 1.0]
+    assert interpolation.fixed_window_flow([0.1, 1e-300], 1.0, 0.0, 1 - 2**-53).tolist() == [1.0, 1.0]
+    assert interpolation.fixed_window_flow([1e-300, 0.0], 1.0, 0.0, 0.5).tolist() == [1.0, 0.0]
+    assert interpolation.fixed_window_flow(0.1, 1.0, 0.25, 1e-5).item() == pytest.approx(1 - 0.9 / 2, rel=1e-3)
+    # Over 600 decades: (1e-600)^{(1 - 1/w)/2} with w = 1.001.
+    left = 10 ** (-600 * (1 - 1 / 1.001) / 2)
+    assert interpolation.fixed_window_flow(0.1, 1e300, 1e-300, 1.001).item() == pytest.approx(0.1 * left, rel=1e-12)
 
 
 def test_a_window_that_opens_at_no_rate_is_the_frozen_one():
@@ -56,6 +64,7 @@ def test_a_window_that_opens_at_no_rate_is_the_frozen_one():
         got = interpolation.opening_window_flow(x, 0.7, 0.0, 0.0, beta=beta)
         torch.testing.assert_close(got, torch.from_numpy(np.clip(x, -1, 1)))
     torch.testing.assert_close(interpolation.opening_window_flow(x, 0.7, 0.7, 0.5), torch.from_numpy(x))
+    assert interpolation.opening_window_flow(0.1, 1e300, 0.0, 0.0, beta=3.0).item() == 0.1
 
 
 def test_the_output_law_is_a_law():
@@ -76,6 +85,10 @@ def test_the_error_of_limit_paths_by_hand():
     integral = 2 / kappa**2 * ((a / w + math.log(w)) - (1 + 0.0))
     assert interpolation.limit_path_error(t, 0.0, kappa, a) == pytest.approx(math.log(2) / 4 * integral, rel=1e-12)
     assert interpolation.limit_path_error(0.3, 0.3, 0.1) == 0.0
+    # A window that is nearly closed at t, and one that hardly moves.
+    integral = 2 / 0.999999**2 * (1e6 - 1 + math.log(1e-6))
+    assert interpolation.limit_path_error(1.0, 0.0, 0.999999) == pytest.approx(math.log(2) / 4 * integral, rel=1e-8)
+    assert interpolation.limit_path_error(1.0, 0.5, 1e-300) == pytest.approx(math.log(2) / 8, rel=1e-13)
 
 
 def test_rest_points_at_the_ends_and_at_the_fork():
