@@ -40,7 +40,7 @@ from kss.theory.copies import copy_share, ratio_false_alarm, ratio_threshold
 
 CONFIDENCE = 0.99
 """Of the interval for an estimated dimension."""
-WIDTH = 100
+WIDTH = 78
 """Of what is printed."""
 CROWDED = 0.1
 """Beyond this relative error, `N^(-2/k)`, the law of the ratio is not used unasked."""

@@ -62,7 +62,7 @@ def shell_moments(dim: int) -> Moments:
 
 
 def typical_ratio(distance: ArrayLike, dim: int, t: ArrayLike) -> Float[Tensor, "*batch"]:
-    """`sqrt(1 + D^2/(d t))`: the root of the mean square of `|c + sqrt(t) Z - x_i|/sqrt(d t)`, for `distance` D = |c - x_i| >= 0.
+    """`sqrt(1 + D^2/(d t))`: the root of the mean square of `|c + sqrt(t) Z - x_i|/sqrt(d t)`, for `distance` `D = |c - x_i|` >= 0.
 
     The mean of the ratio is smaller, by `(1 + 2u)/(4 d (1 + u)^2)` of it to the first order in 1/d, `u = D^2/(d t)`.
     """
@@ -93,7 +93,7 @@ def ball_probability(distance: ArrayLike, dim: int, t: ArrayLike, delta: ArrayLi
 def shell_probability(distance: ArrayLike, dim: int, t: ArrayLike, delta: ArrayLike) -> Float[Tensor, "*batch"]:
     r"""`P(| |c + sqrt(t) Z - x_i|/sqrt(d t) - 1 | <= delta)`, exactly: the noisy version of c is in the shell of `x_i`.
 
-    `distance` D = |c - x_i| >= 0; with D = 0 it is the part of the training inputs of `x_i` that its own shell holds. `delta` >= 0.
+    `distance` `D = |c - x_i|` >= 0; with D = 0 it is the part of the training inputs of `x_i` that its own shell holds. `delta` >= 0.
     """
     width = _delta(delta)
     return (ball_probability(distance, dim, t, width) - ball_probability(distance, dim, t, -width.clamp(max=1.0))).clamp(0.0, 1.0)
