@@ -385,8 +385,8 @@ $$\mathbb E\operatorname{Ent}(w) = \sqrt{V(t)}\,\bigl[z\,\Phi(z) + \varphi(z)\bi
     regime=MANY
     + " The signs hold for every normal law; the second form:"
     + HEURISTIC
-    + r"""The remainder is between $-0.35$ and $0.15$ nats in all cases checked, $\alpha = 0.3$, $0.45$ and $1$, $k = 8$ to $512$, $|z| \le 1$,
-and changes by less than $0.08$ from $k = 128$ to $512$.""",
+    + r"""The remainder is between $-0.35$ and $0.15$ nats in all cases checked, $\alpha = 0.3$, $0.45$ and $1$, $k = 8$ to $512$,
+$|z| \le 1$, and changes by less than $0.08$ from $k = 128$ to $512$.""",
     uses=("collapse.window", "collapse.deficit"),
     chapter=CHAPTER,
     verdict="holds in regime",
