@@ -172,7 +172,7 @@ def targets(predict: Any = barycenters.barycenter, *, generator: torch.Generator
     mutants={
         "draws centered": instead(lambda law, x, t, draws: barycenters.drawn_score(law, x, t, draws - draws.mean(0))),
         "draws are variances": instead(lambda law, x, t, draws: barycenters.drawn_score(law, x, t, np.sign(draws) * draws**2)),
-        "denoiser for score": instead(lambda law, x, t, draws: barycenters.drawn_score(law, x, t, draws) + draws.mean(0) / t),
+        "denoiser for score": instead(lambda law, x, t, draws: barycenters.drawn_score(law, x, t, draws).numpy() + draws.mean(0) / t),
         "half": returns(lambda score, *_: score / 2),
         "off by 1e-7": returns(lambda score, *_: score * (1 + 1e-7)),
     },

@@ -398,6 +398,7 @@ claim(
     "copy.ratio",
     title="The ratio of the two nearest distances needs no calibration",
     statement=r"""For a point that is no copy
+
 $$\Pr(D_1/D_2 < c) = \mathbb E\left[\frac{F(c D_2)}{F(D_2)}\right] = c^k,$$
 
 whatever $N$ and the density: exactly if $F(r) \propto r^k$ as far as $D_2$ reaches (arcs on a circle, chords on the 2-sphere), and
@@ -556,6 +557,7 @@ claim(
     "copy.beta_law",
     title="The ratio to the K-th neighbor",
     statement=r"""Under the same conditions $D_1^k/D_K^k \sim \mathrm{Beta}(1, K - 1)$, that is
+
 $$\Pr(D_1/D_K < c) = 1 - (1 - c^k)^{K-1}.$$""",
     source="derived here",
     regime=r"""As for two neighbors, with $D_K$ in the place of $D_2$; $2 \le K \le N$. Exact for all such $N$

@@ -109,7 +109,7 @@ def untrained_network(predict: Any = TrainedDenoiser.score, *, generator: torch.
         allowed = 32 * EPSILON * (np.abs(expected) + np.abs(data).max() / (t + ((data - center) ** 2).mean()))
         worst = max(worst, agree(f"{data.tolist()} at t = {t}", predict(network, tensor(x), t), expected, allowed))
 
-    cases = st.tuples(strategies.datasets(), strategies.variances(-3, 3), st.integers(1, 5))
+    cases = st.tuples(strategies.datasets(), strategies.variances(-3.0, 3.0), st.integers(1, 5))
     return for_all(cases, test, generator=generator, examples=20) | {"worst error/allowance": worst}
 
 
