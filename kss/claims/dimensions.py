@@ -430,7 +430,7 @@ def lower_variance_has_the_larger_gap(predict: Any = frozen_gaps.nearest_gap, *,
     numbers: Numbers = {}
     cases = itertools.product(((1, 1), (3, 8), (16, 5)), ((1.0, 0.5), (0.5, 0.1), (4.0, 0.2)), (3, 100, 10_000))
     for (m, k), (high, low), n in cases:
-        law, first, second = energies.two_blocks((m, k), (high, low), n)
+        law, first, second = energies.two_blocks((m, k), (high, low), float(n))
         expected = [energies.least(law, first) / high] * m + [energies.least(law, second) / low] * k
         gaps = predict([high] * m + [low] * k, n)
         case = f"{m} of {high}, {k} of {low}, N = {n}"

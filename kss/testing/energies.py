@@ -138,7 +138,7 @@ def _above(energies: Energies, power: float) -> Grid:
 
 
 @lru_cache(maxsize=64)
-def two_blocks(dims: tuple[int, int], variances: tuple[float, float], n: float | int) -> tuple[Energies, Grid, Grid]:
+def two_blocks(dims: tuple[int, int], variances: tuple[float, float], n: float) -> tuple[Energies, Grid, Grid]:
     """Two blocks of directions, seen from the mean; and the mean square of one coordinate of each at given energy.
 
     With the part `y = sin^2 z` of the energy in the second block, for m and k directions of variances a and b,
