@@ -377,7 +377,7 @@ def slope_of_the_half_time(predict: Any = memorization_time, *, generator: torch
     slopes, bends = [], []
     for row in drawn(LINE, generator):
         times = {draw.flow.n: float(predict(draw.flow, level=0.5, relative_to="final gap")) for draw in row}
-        slopes.append(slope(row, lambda flow, times=times: times[flow.n]))  # type: ignore[misc]
+        slopes.append(slope(row, lambda flow, times=times: times[flow.n]))  # type: ignore[misc] # mypy cannot infer it
         first, second, third = times.values()
         bends.append(math.log2(second / first) - math.log2(third / second))
     return {

@@ -185,7 +185,7 @@ def _as_log_size(n: ArrayLike | None, log_n: ArrayLike | None) -> Float[Tensor, 
         # Python takes the logarithm of integers of any length; tensors do not.
         if isinstance(n, int) and not isinstance(n, bool) and n >= 1:
             return torch.tensor(math.log(n), dtype=torch.float64)
-        size = as_tensor("n", n).double()  # type: ignore[arg-type]
+        size = as_tensor("n", n).double()  # type: ignore[arg-type] # not None here
         if not bool((size >= 1).all()):
             raise reject("n", size.tolist(), "a number of data >= 1")
         return size.log()
