@@ -120,3 +120,19 @@ def as_positive(name: str, value: float) -> float:
     if not (math.isfinite(number) and number > 0):
         raise reject(name, value, "a finite number > 0")
     return number
+
+
+def as_variances(variances: ArrayLike) -> Float[Tensor, " k"]:
+    """Variances `lambda_a >= 0` of some directions, in float64."""
+    given = as_tensor("variances", variances).double()
+    if given.ndim != 1 or len(given) == 0 or bool((given < 0).any()):
+        raise reject("variances", given.tolist() if given.numel() < 10 else given, "a list of numbers >= 0, at least one")
+    return given
+
+
+def as_times(t: ArrayLike) -> Float[Tensor, "*batch"]:
+    """Noise variances `t > 0`, in float64."""
+    given = as_tensor("t", t).double()
+    if not bool((given > 0).all()):
+        raise reject("t", given.tolist() if given.numel() < 10 else given, "a noise variance t > 0")
+    return given

@@ -9,7 +9,7 @@ last, differences over all data, serves every row. So the routes differ in speed
 * `product`: where all points count. Rows are tested afterwards, as with `attention`.
 * `difference`: anything.
 
-On a graphics card all points are always cheaper than finding out which ones matter.
+On a graphics card a product over all points is tried first: it was measured to cost less than finding out which ones matter.
 
 The test of a row. An error of at most e in every exponent moves the weighted mean by at most `2 e sd` to first order, with sd
 the spread of the weighted data, and the logarithm of the sum by at most `2 e` times the weight off the reference. For e we take the

@@ -22,8 +22,8 @@ from jaxtyping import Float
 from scipy import special, stats
 from torch import Tensor
 
-from kss._validation import ArrayLike, as_count, reject
-from kss.theory.geometric_memorization import as_size, as_variances, condensation_time_at, population_gap
+from kss._validation import ArrayLike, as_count, as_variances, reject
+from kss.theory.geometric_memorization import as_size, condensation_time_at, population_gap
 
 NODES = 480
 """Of the trapezoidal rule in log e. The integrands are analytic and die out doubly exponentially: rounding is reached at about 200."""

@@ -25,28 +25,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from kss._validation import ArrayLike, as_count, as_points, as_positive, as_tensor, reject
+from kss._validation import ArrayLike, as_count, as_points, as_positive, as_tensor, as_times, as_variances, reject
 from kss.distributions import Empirical
 from kss.theory.collapse import condensation_time
 
 LARGEST = 1e300
 """Stands for "too large to matter": finite, so that 0 * LARGEST is 0 and never NaN."""
-
-
-def as_variances(variances: ArrayLike) -> Float[Tensor, " d"]:
-    """Variances `lambda_a >= 0` of the directions, in float64; `ValueError` otherwise."""
-    given = as_tensor("variances", variances)
-    if given.ndim != 1 or len(given) == 0 or bool((given < 0).any()):
-        raise reject("variances", given.tolist() if given.numel() < 10 else given, "a non-empty vector of numbers >= 0")
-    return given.double()
-
-
-def as_times(t: ArrayLike) -> Float[Tensor, "*batch"]:
-    """Noise variances `t > 0`, in float64; `ValueError` otherwise."""
-    given = as_tensor("t", t)
-    if not bool((given > 0).all()):
-        raise reject("t", given.tolist() if given.numel() < 10 else given, "a noise variance t > 0")
-    return given.double()
 
 
 def as_size(n: float | int) -> float:

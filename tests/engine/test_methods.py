@@ -164,3 +164,23 @@ def test_the_attention_kernel_is_used_only_where_it_is_right(monkeypatch):
             patch.setattr(attention, "_flash", wrong)
             assert not attention.available(torch.float32)
     attention.available.cache_clear()
+
+
+@pytest.mark.parametrize(("kind", "dim", "used"), [("plain", 16, True), ("outlier", 16, False), ("plain", 129, False)])
+def test_attention_in_float64_where_no_exponent_is_denormal_and_the_dimension_is_moderate(kind, dim, used, monkeypatch):
+    points = torch.from_numpy(data_set(kind, 600, dim))
+    law, exact = Empirical(points), Empirical(points, method="difference")
+    t, types = 0.25 * dim, []  # many points count, and screening does not pay
+    x = exact.diffuse(100, t, generator=0)
+    by_attention = reduce.by_attention
+
+    def watched(data, queries, dtype):
+        types.append(dtype)
+        return by_attention(data, queries, dtype)
+
+    monkeypatch.setattr(reduce, "by_attention", watched)
+    found, expected = law.posterior(x, t), exact.posterior(x, t)
+    assert set(types) == ({torch.float64} if used else set())
+    error = (found.displacement - expected.displacement).norm(dim=-1) / expected.displacement.norm(dim=-1)
+    assert error.max() <= 2 * reduce.TOLERANCE
+    assert ((found.log_evidence - expected.log_evidence).abs() <= 2 * reduce.TOLERANCE * (1 + expected.log_evidence.abs())).all()

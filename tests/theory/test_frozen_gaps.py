@@ -89,7 +89,7 @@ def test_factor_of_a_fixed_dimension():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: fg.nearest_gap([1.0, -1.0], 5), "variances = [1.0, -1.0]: expected a non-empty vector of numbers >= 0"),
+        (lambda: fg.nearest_gap([1.0, -1.0], 5), "variances = [1.0, -1.0]: expected a list of numbers >= 0, at least one"),
         (lambda: fg.nearest_gap([1.0, 1e-6], 5), "variances = [1.0, 1e-06]: expected variances that are less far apart"),
         (lambda: fg.near_tie_rate([1.0], 0), "n = 0: expected a finite number >= 1"),
         (lambda: fg.frozen_gap([1.0], math.inf), "n = inf: expected a finite number >= 1"),

@@ -130,7 +130,7 @@ def test_stein_gaps_against_leaving_out_one_after_the_other():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: gm.population_gap([-1.0], 1.0), "variances = [-1.0]: expected a non-empty vector of numbers >= 0"),
+        (lambda: gm.population_gap([-1.0], 1.0), "variances = [-1.0]: expected a list of numbers >= 0, at least one"),
         (lambda: gm.population_gap([1.0], 0.0), "t = 0.0: expected a noise variance t > 0"),
         (lambda: gm.opening_time([1.0], 1.0), "threshold = 1.0: expected a number between 0 and 1"),
         (lambda: gm.empirical_gaps([[1.0]], [0.0], 1.0, [[0.0]]), "directions = [[0.0]]: expected vectors that are not zero"),

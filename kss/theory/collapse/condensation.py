@@ -22,7 +22,7 @@ from jaxtyping import Float
 from scipy import optimize
 from torch import Tensor
 
-from kss._validation import ArrayLike, as_tensor, reject
+from kss._validation import ArrayLike, as_tensor, as_times, as_variances, reject
 
 
 def gaussian_information(variances: ArrayLike, t: ArrayLike) -> Float[Tensor, "*t"]:
@@ -34,7 +34,7 @@ def gaussian_information(variances: ArrayLike, t: ArrayLike) -> Float[Tensor, "*
     >>> round(float(gaussian_information([1.0, 1.0], 1.0)), 6)  # log 2
     0.693147
     """
-    spectrum, noise = _as_variances(variances), _as_noise(t).unsqueeze(-1)
+    spectrum, noise = as_variances(variances), as_times(t).unsqueeze(-1)
     ratio = spectrum / noise
     # Where the ratio overflows the 1 does not count.
     each = torch.where(torch.isfinite(ratio), torch.log1p(ratio), spectrum.log() - noise.log())
@@ -62,7 +62,7 @@ def condensation_time(variances: ArrayLike, n: ArrayLike | None = None, *, log_n
     >>> round(float(condensation_time([1.0] * 4, 10_000)), 6)  # 1/(10^{8/4} - 1)
     0.010101
     """
-    spectrum = _as_variances(variances)
+    spectrum = as_variances(variances)
     spectrum = spectrum[spectrum > 0]
     if len(spectrum) == 0:
         raise reject("variances", torch.as_tensor(variances).tolist(), "variances that are not all 0")
@@ -102,7 +102,7 @@ def _log_expm1(y: float) -> float:
 
 def information_variance(variances: ArrayLike, t: ArrayLike) -> Float[Tensor, "*t"]:
     r"""`V = Var i(X_0; X_t) = sum_a lambda_a/(lambda_a + t)`, of the information density of a normal law. Arguments as there."""
-    return (1 / (1 + _as_noise(t).unsqueeze(-1) / _as_variances(variances))).sum(-1)
+    return (1 / (1 + as_times(t).unsqueeze(-1) / as_variances(variances))).sum(-1)
 
 
 def window_probability(variances: ArrayLike, t: ArrayLike, log_n: ArrayLike) -> Float[Tensor, "*batch"]:
@@ -133,7 +133,7 @@ def manifold_information(entropy: ArrayLike, dim: int, t: ArrayLike) -> Float[Te
     """
     if dim < 1:
         raise reject("dim", dim, "an integer >= 1")
-    return as_tensor("entropy", entropy).double() - dim / 2 * (math.log(2 * math.pi) + 1 + _as_noise(t).log())
+    return as_tensor("entropy", entropy).double() - dim / 2 * (math.log(2 * math.pi) + 1 + as_times(t).log())
 
 
 def excess_entropy(information: ArrayLike, log_n: ArrayLike, dim: int = 1) -> Float[Tensor, "*batch"]:
@@ -161,20 +161,6 @@ def remaining_entropy(information: ArrayLike, log_n: ArrayLike) -> Float[Tensor,
 def _spread(variances: ArrayLike, t: ArrayLike) -> Float[Tensor, "*t"]:
     """`sqrt V(t)`; not 0 where there is no variance, so that quotients by it are right."""
     return information_variance(variances, t).sqrt().clamp_min(1e-290)
-
-
-def _as_variances(variances: ArrayLike) -> Float[Tensor, " k"]:
-    spectrum = as_tensor("variances", variances).double()
-    if spectrum.ndim != 1 or len(spectrum) == 0 or bool((spectrum < 0).any()):
-        raise reject("variances", spectrum.tolist() if spectrum.numel() < 10 else spectrum, "a list of numbers >= 0, at least one")
-    return spectrum
-
-
-def _as_noise(t: ArrayLike) -> Float[Tensor, "*t"]:
-    noise = as_tensor("t", t).double()
-    if not bool((noise > 0).all()):
-        raise reject("t", noise.tolist() if noise.numel() < 10 else noise, "a noise variance t > 0")
-    return noise
 
 
 def _as_log_size(n: ArrayLike | None, log_n: ArrayLike | None) -> Float[Tensor, "*n"]:
