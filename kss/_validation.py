@@ -122,6 +122,17 @@ def as_positive(name: str, value: float) -> float:
     return number
 
 
+def as_probability(name: str, value: float) -> float:
+    """A number strictly between 0 and 1."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError) as error:
+        raise reject(name, value, "a probability strictly between 0 and 1") from error
+    if not 0 < number < 1:
+        raise reject(name, value, "a probability strictly between 0 and 1")
+    return number
+
+
 def as_variances(variances: ArrayLike) -> Float[Tensor, " k"]:
     """Variances `lambda_a >= 0` of some directions, in float64."""
     given = as_tensor("variances", variances).double()

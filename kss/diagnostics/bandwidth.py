@@ -28,7 +28,7 @@ from jaxtyping import Float
 from scipy.interpolate import CubicSpline
 from torch import Tensor
 
-from kss._validation import ArrayLike, Seed, as_count, as_generator, as_points, as_positive, reject
+from kss._validation import ArrayLike, Seed, as_count, as_generator, as_points, as_positive, as_probability, reject
 from kss.distributions import Distribution
 from kss.kernels import GaussianKernel
 from kss.scores import Mollified, TimeShifted
@@ -116,9 +116,7 @@ class ScoreFamily:
 
     def closest(self, score: Score, *, resamples: int = 200, level: float = 0.95, generator: Seed) -> ClosestBandwidth:
         """The member nearest to `score`, with intervals at `level` from `resamples` bootstrap samples of the points."""
-        resamples, chance = as_count("resamples", resamples, minimum=2), as_generator(generator)
-        if not 0 < level < 1:
-            raise reject("level", level, "a number between 0 and 1")
+        resamples, level, chance = as_count("resamples", resamples, minimum=2), as_probability("level", level), as_generator(generator)
         with torch.no_grad():
             value = score_function(score)(self.points, self.t)
         if not isinstance(value, Tensor) or value.shape != self.points.shape:

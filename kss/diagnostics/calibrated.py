@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float
 from scipy import special, stats
 from torch import Tensor
 
-from kss._validation import ArrayLike, as_count, as_tensor, reject
+from kss._validation import ArrayLike, as_count, as_probability, as_tensor, reject
 
 Number = float | int
 
@@ -36,9 +36,7 @@ def rank_p_values(statistic: ArrayLike, calibrating: ArrayLike) -> Float[Tensor,
 def rank_threshold(calibrating: ArrayLike, rate: Number) -> tuple[float, int]:
     """`H_(j)` and the largest j with `j/(n + 1) <= rate`, or j = 1 if there is none: then n is too small for this rate."""
     known = _vector("calibrating", calibrating)
-    if not 0 < rate < 1:
-        raise reject("rate", rate, "a probability strictly between 0 and 1")
-    j = max(1, math.floor(rate * (len(known) + 1) * (1 + 1e-12)))
+    j = max(1, math.floor(as_probability("rate", rate) * (len(known) + 1) * (1 + 1e-12)))
     return float(known.sort().values[j - 1]), j
 
 

@@ -37,7 +37,7 @@ from jaxtyping import Float
 from scipy import stats
 from torch import Tensor
 
-from kss._validation import ArrayLike, Seed, as_count, as_generator, as_points
+from kss._validation import ArrayLike, Seed, as_count, as_generator, as_points, as_probability
 
 LEAST = 12.0
 """Effective terms a sum needs before its logarithm, corrected to first order, is trusted."""
@@ -114,8 +114,7 @@ def intrinsic_dimension(points: ArrayLike, generator: Seed, *, queries: int = 10
     smaller scales is taken: noise off the manifold has all dimensions.
     """
     data, queries, generator = as_points("points", points), as_count("queries", queries), as_generator(generator)
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence = {confidence!r}: expected a number between 0 and 1")
+    confidence = as_probability("confidence", confidence)
     profile = scaling_profile(data, generator, queries=queries)
     t, trace = profile.t, profile.log_trace
     if len(t) <= SPAN:

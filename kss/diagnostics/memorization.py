@@ -32,7 +32,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from kss._validation import ArrayLike, Seed, as_count, as_generator, as_points, as_positive, as_tensor, reject
+from kss._validation import ArrayLike, Seed, as_count, as_generator, as_points, as_positive, as_probability, as_tensor, reject
 from kss.diagnostics.calibrated import benjamini_hochberg, count_p_value, critical_count, rank_p_values, rank_threshold
 from kss.diagnostics.dimension import NoScalingWindow, intrinsic_dimension
 from kss.diagnostics.neighbors import Neighbors, distinct, nearest_data, power_of_two
@@ -178,9 +178,8 @@ def memorization_test(
     y = _rows("generated", generated)
     data = _rows("training", training, y.shape[1])
     fresh = None if held_out is None else _rows("held_out", held_out, y.shape[1])
-    for name, value in (("alpha", alpha), ("rate", rate), ("false_discovery_rate", false_discovery_rate)):
-        if not 0 < value < 1:
-            raise reject(name, value, "a probability strictly between 0 and 1")
+    alpha, rate = as_probability("alpha", alpha), as_probability("rate", rate)
+    false_discovery_rate = as_probability("false_discovery_rate", false_discovery_rate)
     if not (math.isfinite(noise) and noise >= 0):
         raise reject("noise", noise, "a variance >= 0")
     k = None if dimension is None else as_positive("dimension", float(dimension))

@@ -24,7 +24,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from kss._validation import ArrayLike, Seed, as_count, as_generator, as_positive, as_tensor, reject
+from kss._validation import ArrayLike, Seed, as_count, as_generator, as_positive, as_probability, as_tensor, reject
 from kss.distributions import Distribution
 
 BLOCK = 2**18
@@ -194,9 +194,7 @@ def effective_dataset_size(
     logarithms. The interval is a percentile bootstrap over data sets, choice of the bandwidth included: approximate, and too short
     where a few data sets dominate the means.
     """
-    confidence, resamples = as_positive("confidence", confidence), as_count("resamples", resamples)
-    if confidence >= 1:
-        raise reject("confidence", confidence, "a probability below 1")
+    confidence, resamples = as_probability("confidence", confidence), as_count("resamples", resamples)
     generator = as_generator(generator)
     offered = torch.cat((torch.zeros(1, dtype=torch.float64), as_tensor("bandwidths", bandwidths).double().reshape(-1)))
 

@@ -23,7 +23,7 @@ from jaxtyping import Float, Int
 from scipy import special
 from torch import Tensor
 
-from kss._validation import ArrayLike, Seed, as_count, as_generator, as_points, as_positive, reject
+from kss._validation import ArrayLike, Seed, as_count, as_generator, as_points, as_positive, as_probability, reject
 from kss.distributions import Empirical
 from kss.scores.protocol import Score, score_function
 
@@ -110,9 +110,7 @@ def supervision_report(
     data = as_points("points", points).detach().double()
     others = as_points("fresh", fresh, dim=data.shape[1]).detach().double().to(data.device)
     t, draws, width = as_positive("t", t), as_count("draws", draws), _width(delta)
-    if not 0 < float(confidence) < 1:
-        raise reject("confidence", confidence, "a probability between 0 and 1")
-    z, chance = float(special.ndtri((1 + float(confidence)) / 2)), as_generator(generator)
+    z, chance = float(special.ndtri((1 + as_probability("confidence", confidence)) / 2)), as_generator(generator)
     functions = [score_function(score), Empirical(data).score] + ([] if truth is None else [score_function(truth)])
 
     def noisy(clean: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from kss._validation import ArrayLike, Seed, as_count, as_generator, as_points, as_positive, reject
+from kss._validation import ArrayLike, Seed, as_count, as_generator, as_points, as_positive, as_probability, reject
 from kss.scores.protocol import Score
 from kss.testing import score_data, score_derivatives
 from kss.testing.score_probe import FLOOR, REPEAT, SAFETY, Probe, Unusable
@@ -82,9 +82,7 @@ def check_score(
     moments = sorted({as_positive("times", t) for t in times})
     if not moments:
         raise reject("times", times, "at least one noise variance")
-    alpha = as_positive("alpha", alpha)
-    if alpha >= 1:
-        raise reject("alpha", alpha, "a probability below 1")
+    alpha = as_probability("alpha", alpha)
     seen, unseen, given = (
         None if value is None else as_points(name, value, dim).double()
         for name, value in (("data", data), ("held_out", held_out), ("points", points))

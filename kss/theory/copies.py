@@ -27,7 +27,7 @@ from jaxtyping import Float
 from scipy import integrate, optimize, special, stats
 from torch import Tensor
 
-from kss._validation import ArrayLike, as_count, as_positive, as_tensor, reject
+from kss._validation import ArrayLike, as_count, as_positive, as_probability, as_tensor, reject
 
 Number = float | int
 
@@ -54,7 +54,7 @@ def ratio_threshold(alpha: Number, k: Number, neighbors: int = 2) -> float:
     '0.01 0.10 0.63'
     """
     k, nearer = as_positive("k", float(k)), as_count("neighbors", neighbors, minimum=2) - 1
-    return float((-math.expm1(math.log1p(-_as_probability("alpha", alpha)) / nearer)) ** (1 / k))
+    return float((-math.expm1(math.log1p(-as_probability("alpha", alpha)) / nearer)) ** (1 / k))
 
 
 def finite_ratio_false_alarm(
@@ -114,7 +114,7 @@ def geometric_threshold(alpha: Number, N: Number, density: Number, k: int) -> fl
     >>> f"{geometric_threshold(0.01, N=10**4, density=1 / (4 * math.pi), k=2) * 10**2:.4f}"  # the unit 2-sphere
     '0.2005'
     """
-    alpha = _as_probability("alpha", alpha)
+    alpha = as_probability("alpha", alpha)
     return float((-math.log1p(-alpha) / _crowd(N, density, k)) ** (1 / k))
 
 
@@ -138,7 +138,7 @@ def noisy_power(r: Number, N: Number, density: Number, k: int, d: int, t: Number
 
 def noisy_threshold(alpha: Number, N: Number, density: Number, k: int, d: int, t: Number) -> float:
     """The distance at which `noisy_false_alarm` is `alpha`: what held-out points show that have been given the same noise."""
-    alpha = _as_probability("alpha", alpha)
+    alpha = as_probability("alpha", alpha)
     clean = geometric_threshold(alpha, N, density, k)
     # (D_1^2)^{1/2} is at least clean's quantile, and at most that of both parts.
     high = math.sqrt(geometric_threshold(math.sqrt(alpha), N, density, k) ** 2 + t * float(stats.chi2.ppf(math.sqrt(alpha), max(d - k, 1))))
@@ -182,9 +182,3 @@ def _over_normal_part(r: Number, normal: int, d: int, k: int, t: Number, given: 
 def _crowd(N: Number, density: Number, k: int) -> float:
     """`N p V_k`."""
     return as_positive("N", float(N)) * as_positive("density", float(density)) * ball_volume(k)
-
-
-def _as_probability(name: str, value: Number) -> float:
-    if not 0 < value < 1:
-        raise reject(name, value, "a probability strictly between 0 and 1")
-    return float(value)
