@@ -227,7 +227,6 @@ def test_arrays_and_dtypes():
         ("training", {"training": TRAINING[:, :2]}),
         ("held_out", {"held_out": HELD_OUT[:, :2]}),
         ("alpha", {"alpha": 0.0}),
-        ("alpha", {"alpha": "high"}),
         ("rate", {"rate": 1.0}),
         ("false_discovery_rate", {"false_discovery_rate": 0.0}),
         ("neighbors", {"neighbors": 1}),
