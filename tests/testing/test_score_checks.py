@@ -323,7 +323,7 @@ def test_the_same_seed_gives_the_same_report():
         ({"times": (-1.0,)}, "times = -1.0"),
         ({"data": np.zeros((3, 5))}, "data = Tensor of shape (3, 5)"),
         ({"points": np.zeros(3)}, "points = Tensor of shape (3,)"),
-        ({"alpha": 2.0}, "alpha = 2.0: expected a probability below 1"),
+        ({"alpha": 2.0}, "alpha = 2.0: expected a probability strictly between 0 and 1"),
         ({"count": 1}, "count = 1: expected an integer >= 2"),
         ({"expected_failures": {"burger": "x"}}, "expected_failures = 'burger': expected names of checks that can fail: interface"),
         ({"expected_failures": {"burgers": " "}}, "expected_failures['burgers'] = ' ': expected a reason, in words"),
