@@ -54,7 +54,7 @@ class ClosestBandwidth(NamedTuple):
     """`1 - Q(h)/Q(0)`; NaN if the score is the base."""
     explained_interval: tuple[float, float]
     distance: float
-    """`(Q(0)/mean |f_0|^2)^(1/2)`: how far the score is from the base, relative to its size."""
+    """`(Q(0)/mean |f_0|^2)^(1/2)`: how far the score is from the base, relative to its size; infinite where only the base is 0."""
     left: float
     """`(Q(h)/mean |f_0|^2)^(1/2)`: how far from the nearest member."""
     end: Literal["", "zero", "largest"]
@@ -135,14 +135,13 @@ class ScoreFamily:
         with np.errstate(invalid="ignore", divide="ignore"):
             explained = np.where(at_zero > SAME * size, 1 - least / at_zero, np.nan)
         tail = (1 - level) / 2
-        scale = size if size > 0 else math.nan
         return ClosestBandwidth(
             h=float(h[0]),
             interval=_between(h[1:], tail),
             explained=float(explained[0]),
             explained_interval=_between(explained[1:], tail),
-            distance=math.sqrt(at_zero[0] / scale),
-            left=math.sqrt(least[0] / scale),
+            distance=_relative(at_zero[0], size),
+            left=_relative(least[0], size),
             end="zero" if u[0] == 0 else "largest" if u[0] == self._knots[-1] else "",
             resampled=torch.from_numpy(np.stack((h[1:], explained[1:]), -1)),
         )
@@ -162,6 +161,11 @@ class ScoreFamily:
             best = values.argmin(1)
             u[chosen], least[chosen] = _vertex(fine, values, best)
         return u, table[:, 0].copy(), least
+
+
+def _relative(square: float, size: float) -> float:
+    """`sqrt(square/size)`, also where the size is 0."""
+    return math.sqrt(square / size) if size > 0 else (math.inf if square > 0 else 0.0)
 
 
 def closest_bandwidth(

@@ -118,7 +118,8 @@ def test_many_dimensions_and_single_points():
     one = closest_bandwidth(lambda x, t: -x / (t + 1), Empirical([[0.0]]), 1.0, family="later", generator=0)
     assert one.h == pytest.approx(1.0, rel=1e-3)
     table = ScoreFamily(Empirical([[0.0]]), 1.0, [[0.0]])
-    assert math.isnan(table.closest(lambda x, t: 0 * x, generator=0).distance)
+    assert table.closest(lambda x, t: 0 * x, generator=0).distance == 0.0
+    assert table.closest(lambda x, t: 0 * x + 1, generator=0).distance == math.inf
 
 
 @pytest.mark.parametrize(
