@@ -29,7 +29,6 @@ from torch import Tensor
 
 from kss._validation import ArrayLike, Seed, as_count, as_generator, as_positive, as_tensor, reject
 from kss.distributions import Distribution
-from kss.kernels import variances
 from kss.scores.corrected import richardson_weights
 
 Bandwidth = float | int | Callable[[Tensor], Tensor]
@@ -177,9 +176,9 @@ def _block(
 def _widths(h: float | Callable[[Tensor], Tensor], u: Float[Tensor, "B M"]) -> Float[Tensor, "B M"]:
     if not callable(h):
         return torch.full_like(u, h)
-    given = variances("bandwidths(u)", h(u))
-    if given.shape not in ((), u.shape):
-        raise reject("bandwidths(u)", given, f"a variance for each u, shape {tuple(u.shape)}")
+    given = as_tensor("bandwidths(u)", h(u)).double()
+    if given.shape not in ((), u.shape) or bool((given < 0).any()):
+        raise reject("bandwidths(u)", given, f"a variance >= 0 for each u, shape {tuple(u.shape)}")
     return given.expand(u.shape)
 
 

@@ -59,8 +59,8 @@ def curvature_bias(second_form: ArrayLike, tangential: ArrayLike, t: float) -> F
 def least_curvature_bias(curvature: Any, trace: Any, t: Any) -> Any:
     """`lambda tr(S_T)/(2t)`: a bound from below on the length of `curvature_bias` where II is definite. Arithmetic only.
 
-    `curvature` is the least lambda with `<II(v, v), n> >= lambda |v|^2` for some unit normal n and all tangent v. On a closed manifold there are
-    points where it is at least 1/rho, rho the radius of a ball that holds the manifold: those farthest from its center.
+    `curvature` is a lambda with `<II(v, v), n> >= lambda |v|^2` for some unit normal n and all tangent v. A closed manifold has points
+    where 1/rho is one, rho the radius of a ball that holds the manifold: those farthest from its center, if it touches the ball there.
     """
     return curvature * trace / (2 * t)
 
@@ -98,15 +98,15 @@ def plane_curve_bias(t: Any, h: Any, curvature: Any, slope: Any, bend: Any) -> t
     return -(h**2) * (3 * curvature**3 + bend) / (4 * t), -(h**2) * curvature * slope / (2 * t)
 
 
-END_CONSTANT = (math.sqrt(2) - 1) / (3 * math.sqrt(math.pi))
+END_CONSTANT = (math.sqrt(2) - 1) / (3 * math.sqrt(2 * math.pi))
 """`int_0^inf psi(a)^2 da` with `psi(a) = phi(a) - a Phi(-a)` the mean of `(Z - a)^+`."""
 
 
 def end_bias(t: Any, h: Any, density: Any) -> Any:
-    """`c density h^{3/2}/(2t)`, `c = (sqrt 2 - 1)/(3 sqrt pi)`: path divergence by an end of a curve, t << h; order 1. Arithmetic only.
+    """`c density h^{3/2}/(2t)`, `c = (sqrt 2 - 1)/(3 sqrt(2 pi))`: path divergence by an end of a curve, t << h; order 1. Arithmetic only.
 
-    Within `sqrt h` of an end half of the kernel hangs over it, and there the score is `-y/u`: a bias `sqrt(h)/u` on a part `density sqrt(h)` of
-    the law, `density` being p_M at the end. It outweighs the curvature's `h^2 <|H|^2>/(8t)` for small h.
+    Within `sqrt h` of an end part of the kernel hangs over it, and at a distance y beyond it the score is `-y/u`: a bias of the order of
+    `sqrt(h)/u` on a part `density sqrt(h)` of the law; `density` is p_M at the end. It outweighs the curvature's `h^2 <|H|^2>/(8t)` for small h.
     """
     return END_CONSTANT * density * h**1.5 / (2 * t)
 
