@@ -139,7 +139,7 @@ series in $h/R^2$ with growing coefficients: on the circle at order 2 the first 
 )
 
 
-def _sphere_reference(order: int, k: int, radius: float, t: float, h: float) -> float:
+def sphere_reference(order: int, k: int, radius: float, t: float, h: float) -> float:
     """`sum_j w_j K_{jh} * s - s` at a point of the sphere from Bessel functions; the weights by their product formula."""
     law, total = sums.Sphere(k, radius), 0.0
     for j in range(1, order + 1):
@@ -173,7 +173,7 @@ def bias_from_bessel_functions(predict: Any = correction.corrected_sphere_bias, 
     for order, k, radius, ratio in itertools.product((1, 2, 3), (1, 2, 3), (1.0, 2.5), (0.5, 2.0, 8.0)):
         h = 5e-4 * radius**2
         t = h / ratio
-        expected = _sphere_reference(order, k, radius, t, h)
+        expected = sphere_reference(order, k, radius, t, h)
         got = float(predict(order, k, radius, t, h))
         after = order / 4 * ((2 * order + 1) * abs(k - 2 * order) + (2 * order + 2) * abs(k - 1 - 2 * order)) * h / radius**2
         allowed = 1.5 * after * abs(expected) + 32 * EPSILON * radius / t
