@@ -31,6 +31,7 @@ from kss.claims import (  # noqa: F401 - importing a chapter's module enters its
     interpolation,
     interpolation_curved,
     kernel_correction,
+    kernel_path,
     kernel_size,
     kl,
     kl_collapse,
