@@ -31,6 +31,8 @@ from kss.claims import (  # noqa: F401 - importing a chapter's module enters its
     interpolation,
     interpolation_curved,
     kernel_correction,
+    kernel_curvature,
+    kernel_noise,
     kernel_path,
     kernel_size,
     kl,

@@ -1,6 +1,5 @@
 """Chapter "Which kernel?": how large a kernel of any order should be, at one time, along the path, and when it may change with time."""
 
-import itertools
 import math
 from functools import cache
 from typing import Any
@@ -35,18 +34,22 @@ def _written_out(h: Any, t: float, N: float, order: int, k: int, c: float, densi
 claim(
     "kernel.corrected_bandwidth",
     title="Best bandwidths of corrected kernels: two problems, two exponents",
-    statement=r"""With a squared bias $c\,h^{2r}/t^2$ at order $r$ and the noise of {claim}`kernel.corrected_variance` the best bandwidth is, for $h^* \gg t$ and
+    statement=r"""With a squared bias $c\,h^{2r}/t^2$ at order $r$ and the noise of {claim}`kernel.corrected_variance` the best
+    bandwidth is, for $h^* \gg t$ and
 with the noise factor $f$,
 
 $$h^*_{\text{point}} \approx \Big[\frac{k(k+2)(4\pi)^{-k/2}f}{8rc\,p_M}\,\frac{t^2}N\Big]^{2/(k+4r+2)}, \qquad
 h^*_{\text{path}} \approx \Big[\frac{k(4\pi)^{-k/2}f}{4rc\,p_M}\,\frac tN\Big]^{2/(k+4r)} .$$
 
-So bias correction (order 2) changes the exponents from $2/(k+6)$ and $2/(k+4)$ to $2/(k+10)$ and $2/(k+8)$, and the least path divergence from
+So bias correction (order 2) changes the exponents from $2/(k+6)$ and $2/(k+4)$ to $2/(k+10)$ and $2/(k+8)$, and the least path
+divergence from
 $t^{-k/(k+4)}N^{-4/(k+4)}$ to $t^{-k/(k+8)}N^{-8/(k+8)}$.""",
     source="derived here; order 1: Gabriel et al., arXiv 2505.22841 v1, Theorem 4",
     regime=CLT
-    + r"""; $c > 0$, which excludes the 2-sphere at order 2. $c = [3k(2-k)/4R^3]^2$ on spheres at order 2. Compared with exact bias and noise for $k = 1$
-and, at one point, for $k = 3$ (flat noise there), with $h^*$ between 0.001 and 0.004 of $R^2$: at 0.05 the formula is half as large again as
+    + r"""; $c > 0$, which excludes the 2-sphere at order 2. $c = [3k(2-k)/4R^3]^2$ on spheres at order 2. Compared with exact bias and
+    noise for $k = 1$
+and, at one point, for $k = 3$ (flat noise there), with $h^*$ between 0.001 and 0.004 of $R^2$: at 0.05 the formula is half as large
+again as
 the minimizer, because the bias grows faster than $h^2$.""",
     uses=("kernel.corrected_bias", "kernel.corrected_variance"),
     chapter=CHAPTER,
@@ -67,7 +70,8 @@ WRONG_SIZES = {
 
 @check("kernel.corrected_bandwidth", by="property", mutants=WRONG_SIZES)
 def minimizer_of_the_two_terms(predict: Any = size.best_bandwidth, *, generator: torch.Generator) -> Numbers:
-    """Random cases over decades: the error, written out by the transfer function, is larger 3 % to each side than a parabola's vertex allows.
+    """Random cases over decades: the error, written out by the transfer function, is larger 3 % to each side than a parabola's vertex
+    allows.
 
     The vertex of the parabola through log h - 0.03, log h and log h + 0.03 is within 4e-3 of the minimum: the third derivative of
     the logarithm is below 3 times the second.
@@ -190,16 +194,20 @@ def slope_and_size_along_the_path(predict: Any = size.best_bandwidth, *, generat
 claim(
     "kernel.time_dependent",
     title="A bandwidth that changes along the path",
-    statement=r"""The least path divergence over all functions $h(u)$ is half the integral of the least pointwise errors. For $k < 4r - 2$ it stays bounded as $t \to 0$;
+    statement=r"""The least path divergence over all functions $h(u)$ is half the integral of the least pointwise errors. For $k < 4r -
+    2$ it stays bounded as $t \to 0$;
 for $r = k = 1$ it tends to
 
-$$3\,\big(\tfrac34\big)^{2/3} B\big(\tfrac13, \tfrac43\big)\;\Big(\frac{\langle|H|^2\rangle}4\Big)^{1/3}\Big(\frac{\operatorname{vol}(M)}{4\sqrt\pi\,N}\Big)^{2/3},$$
+$$3\,\big(\tfrac34\big)^{2/3} B\big(\tfrac13,
+\tfrac43\big)\;\Big(\frac{\langle|H|^2\rangle}4\Big)^{1/3}\Big(\frac{\operatorname{vol}(M)}{4\sqrt\pi\,N}\Big)^{2/3},$$
 
-where the best constant $h$ gives $t^{-1/5}N^{-4/5}$. On the unit circle with three data per $\sqrt t$ ($Np_M\sqrt t = 3$) it is 0.95, 0.86 and 0.61 of the best constant one for
+where the best constant $h$ gives $t^{-1/5}N^{-4/5}$. On the unit circle with three data per $\sqrt t$ ($Np_M\sqrt t = 3$) it is 0.95,
+0.86 and 0.61 of the best constant one for
 $t = 10^{-3}, 10^{-4}, 10^{-6}$.""",
     source="derived here",
     regime=CLT
-    + r"""; two-term errors, $u \ll R^2$ where it matters. The limit $t \to 0$ at fixed $N$ leaves the CLT regime: it bounds the formula, not the
+    + r"""; two-term errors, $u \ll R^2$ where it matters. The limit $t \to 0$ at fixed $N$ leaves the CLT regime: it bounds the
+    formula, not the
 divergence of data. Only kernels that are Gaussian in space with one $h$ for all directions.""",
     uses=("kernel.corrected_bandwidth", "regimes.best_bandwidth"),
     chapter=CHAPTER,
@@ -224,7 +232,7 @@ divergence of data. Only kernels that are Gaussian in space with one $h$ for all
     },
 )
 def least_errors_integrated(predict: Any = size.divergence_in_time, *, generator: torch.Generator) -> Numbers:
-    """Orders 1 and 2 in one to three dimensions: at each u a search over h of the error written out, 16-node panels of length 1 in log u."""
+    """Orders 1 and 2 in one to three dimensions: at each u a search over h of the error written out, six nodes per unit of log u."""
     numbers: Numbers = {}
     worst = 0.0
     node, weight = np.polynomial.legendre.leggauss(6)
@@ -237,7 +245,9 @@ def least_errors_integrated(predict: Any = size.divergence_in_time, *, generator
                 def error(log_h: float, u: float = u, order: int = order, k: int = k, N: float = N) -> float:
                     return math.log(_written_out(math.exp(log_h), u, N, order, k, 0.3, 0.1, "pointwise")[0])
 
-                found = optimize.minimize_scalar(error, bounds=(math.log(u) - 16, math.log(u) + 9), method="bounded", options={"xatol": 1e-4})
+                found = optimize.minimize_scalar(
+                    error, bounds=(math.log(u) - 16, math.log(u) + 9), method="bounded", options={"xatol": 1e-4}
+                )
                 total += share * u * math.exp(found.fun) / 2
         far = t * math.exp(14)
         total += (4 * math.pi) ** (-k / 2) / (2 * N * density) * far ** (-k / 2)
