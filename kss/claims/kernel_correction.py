@@ -3,6 +3,7 @@
 import itertools
 import math
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -36,8 +37,8 @@ and no other weights do. So for Gaussian kernels
 
 $$\sum_j w_j\, G_{jh} * s_t - s_t = -\big(1 - e^{h\Delta/2}\big)^r s_t = -\Big(-\frac h2\Big)^{r}\Delta^r s_t + O(h^{r+1}) .$$""",
     source="Richardson's extrapolation, with exact weights; derived here",
-    regime=r"""Every order $r \ge 1$; the last display at fixed $t > 0$ and $x$ as $h \to 0$. The weights are those of `BiasCorrected`;
-order 2 is $2G_h - G_{2h}$.""",
+    regime=r"""Every order $r \ge 1$; the last display at fixed $t > 0$ and $x$ as $h \to 0$. The weights are those of
+`BiasCorrected`; order 2 is $2G_h - G_{2h}$.""",
     uses=("mollified.led_kde",),
     chapter=CHAPTER,
     verdict="holds",
@@ -80,6 +81,7 @@ def solve_the_vandermonde_system(predict: Any = richardson_weights, *, generator
 @check(
     "kernel.richardson_weights",
     by="quadrature",
+    lane="full",
     mutants={
         "plain": instead(lambda corrected, x, t: corrected.narrow.score(x, t)),
         "wide alone": instead(lambda corrected, x, t: corrected.wide.score(x, t)),
@@ -103,7 +105,8 @@ def two_humps_on_the_line(predict: Any = BiasCorrected.score, *, generator: torc
             offsets, mass = sums.gaussian_nodes(1, j * h, 2001)
             y = places[:, None] + offsets[:, 0]
             expected += weight * ((a * np.tanh(a * y / w) - y) / w) @ mass
-        kernel = GaussianKernel((lambda u, h=h, t=t: h / t * u) if growing else h)
+        ratio = h / t
+        kernel = GaussianKernel(partial(torch.mul, ratio) if growing else h)
         corrected = BiasCorrected(law, kernel, order, accuracy=1e-9)
         got = predict(corrected, torch.from_numpy(places[:, None]), t)[:, 0]
         # Averages are good to 1e-9 each, times the sum of the |w_j|, at most 15.
@@ -128,9 +131,8 @@ k = 3 .$$
 
 For even $k < 2r$ the first term is zero, and the second is the bias: $-2h^2/R^5$ on the 2-sphere, without any power of $1/t$.""",
     source="derived here",
-    regime=r"""Uniform law, exact score; $t, h \ll R^2$ ($h \lesssim R^2/50$ for ten percent), every ratio $h/t$. The corrections are an
-    asymptotic
-series in $h/R^2$ with growing coefficients: on the circle at order 2 the first is $1 + \frac{15}2 h/R^2$.""",
+    regime=r"""Uniform law, exact score; $t, h \ll R^2$ ($h \lesssim R^2/50$ for ten percent), every ratio $h/t$. The corrections are
+an asymptotic series in $h/R^2$ with growing coefficients: on the circle at order 2 the first is $1 + \frac{15}2 h/R^2$.""",
     uses=("kernel.richardson_weights", "mollified.curvature"),
     chapter=CHAPTER,
     verdict="holds in regime",
@@ -184,16 +186,16 @@ def bias_from_bessel_functions(predict: Any = correction.corrected_sphere_bias, 
 claim(
     "kernel.curve_bias",
     title="What bias correction leaves on a plane curve",
-    statement=r"""On a plane curve of curvature $c(s)$, $s$ the arc length, order 2 leaves
+    statement=r"""On a plane curve of curvature $\kappa(\ell)$, $\ell$ the arc length, order 2 leaves
 
-$$-\frac{h^2}{4t}\,(3c^3 + c'') \ \text{ towards the center of curvature}, \qquad -\frac{h^2}{2t}\,c\,c' \ \text{ along the curve}$$
+$$-\frac{h^2}{4t}\,(3\kappa^3 + \kappa'') \ \text{ towards the center of curvature}, \qquad
+-\frac{h^2}{2t}\,\kappa\,\kappa' \ \text{ along the curve}$$
 
-where mollification leaves $+\frac{h}{2t}\,c$ towards the center. A curvature that varies adds to the bias; it does not change its
-order.""",
+where mollification leaves $+\frac{h}{2t}\,\kappa$ towards the center. A curvature that varies adds to the bias; it does not change
+its order.""",
     source="derived here",
-    regime=r"""Smooth curve without ends nearby, points of it; $t \ll h \ll 1/c^2$ and $h$ small beside the squared length on which $c$
-    varies.
-To leading order in $1/t$: the bias of $-\operatorname{dist}^2/2t$.""",
+    regime=r"""Smooth curve without ends nearby, points of it; $t \ll h \ll 1/\kappa^2$ and $h$ small beside the squared length on
+which $\kappa$ varies. To leading order in $1/t$: the bias of $-\operatorname{dist}^2/2t$.""",
     uses=("kernel.corrected_bias",),
     chapter=CHAPTER,
     verdict="holds in regime",
@@ -203,6 +205,7 @@ To leading order in $1/t$: the bias of $-\operatorname{dist}^2/2t$.""",
 @check(
     "kernel.curve_bias",
     by="proof",
+    lane="full",
     mutants={
         "circle alone": instead(lambda t, h, curvature, slope, bend: (-3 * h**2 * curvature**3 / (4 * t), 0 * h)),
         "sign of c''": instead(lambda t, h, curvature, slope, bend: correction.plane_curve_bias(t, h, curvature, slope, -bend)),

@@ -24,15 +24,14 @@ claim(
 
 $$\frac1{2t}\sum_{ij}\mathrm{II}_{ij}(S_T)_{ij} ,$$
 
-whatever its normal and mixed blocks are. If $\langle\mathrm{II}(v,v), n\rangle \ge \lambda|v|^2$ for a unit normal $n$ and all tangent
-$v$, its length is at least
-$\lambda\operatorname{tr}S_T/(2t)$: only $S_T = 0$, which removes no noise, has none. On the $k$-sphere it is
-$\operatorname{tr}S_T/(2Rt)$ inwards for every $S$.
-Every closed manifold in a ball of radius $\rho$ that it touches has points with $\lambda = 1/\rho$.""",
+whatever its normal and mixed blocks are. If $\langle\mathrm{II}(v,v), n\rangle \ge \lambda|v|^2$ for a unit normal $n$ and all
+tangent $v$, its length is at least $\lambda\operatorname{tr}S_T/(2t)$: only $S_T = 0$, which removes no noise, has none. On the
+$k$-sphere it is $\operatorname{tr}S_T/(2Rt)$ inwards for every $S$. Every closed manifold in a ball of radius $\rho$ that it touches
+has points with $\lambda = 1/\rho$.""",
     source="derived here",
-    regime=r"""$t \to 0$, $S$ of order $t$ or larger but $\ll R^2$; the same for every symmetric kernel with covariance $S$ and a fourth
-    moment,
-nonnegative or not, with $S_T \succeq 0$. Signed kernels with $S_T = 0$, and kernels that follow the manifold, have no such bias.""",
+    regime=r"""$t \to 0$, $S$ of order $t$ or larger but $\ll R^2$; the same for every symmetric kernel with covariance $S$ and a
+fourth moment, nonnegative or not, with $S_T \succeq 0$. Signed kernels with $S_T = 0$, and kernels that follow the manifold, have no
+such bias.""",
     uses=("mollified.curvature", "variance.tangential"),
     chapter=CHAPTER,
     verdict="holds in regime",
@@ -117,7 +116,7 @@ def bound_over_covariances(predict: Any = correction.least_curvature_bias, *, ge
             bias = np.linalg.norm(np.einsum("ijc,ij->c", form, matrix)) / (2 * t)
             bound = float(predict(float(eigenvalues.min()), float(np.trace(matrix)), t))
             require(bias >= bound * (1 - 1e-12), f"bias {bias:.6g} below the bound {bound:.6g}, k = {k}")
-            least = min(least, bias / bound)
+            least = min(least, float(bias / bound))
             if sharp:
                 agree("bias along the weakest direction", bound, bias, 1e-9 * bias)
     return {"least bias/bound": least}
@@ -126,11 +125,10 @@ def bound_over_covariances(predict: Any = correction.least_curvature_bias, *, ge
 claim(
     "kernel.saddle",
     title="At a saddle some Gaussian kernels have no curvature bias",
-    statement=r"""*"Near a curved manifold every Gaussian kernel that removes noise has a bias of order $h/t$."* Refuted: at a saddle,
-    with principal curvatures
-$c_1 > 0 > c_2$ in orthogonal directions, the kernel with variances $h_1, h_2$ along them and $c_1h_1 + c_2h_2 = 0$ has none of that
-order. On the inner equator of a torus of revolution
-with radii $b < a$ these are $h_1/b = h_2/(a - b)$. On a closed manifold no kernel does so everywhere ({claim}`kernel.no_gaussian`).""",
+    statement=r"""*"Near a curved manifold every Gaussian kernel that removes noise has a bias of order $h/t$."* Refuted: at a
+saddle, with principal curvatures $c_1 > 0 > c_2$ in orthogonal directions, the kernel with variances $h_1, h_2$ along them and
+$c_1h_1 + c_2h_2 = 0$ has none of that order. On the inner equator of a torus of revolution with radii $b < a$ these are
+$h_1/b = h_2/(a - b)$. On a closed manifold no kernel does so everywhere ({claim}`kernel.no_gaussian`).""",
     source="derived here",
     regime=r"""Uniform angles on the torus with $a = 2$, $b = 0.8$, at a point of its inner equator; $t = 10^{-3}$, $h_1 + h_2 = 0.008$.""",
     uses=("kernel.no_gaussian",),

@@ -27,13 +27,12 @@ claim(
 $$\mathrm{Var} = \frac{k\,(4\pi)^{-k/2}}{2Np_M}\sum_{i,j=1}^r w_iw_j\Big(t + \frac{i+j}2\,h\Big)^{-1-k/2},$$
 
 and halved and integrated over $u \ge t$ it is the same with $-k/2$ for $-1-k/2$ and without the factor $k$. For $h \gg t$ that is, in
-units of the noise of
-order 1 at the same $h$, for $k = 1, 2, 3$: at one point 2.18, 2.47, 2.73 times, along the path 1.44, 1.83, 2.18 times as much for order
-2.""",
+units of the noise of order 1 at the same $h$, for $k = 1, 2, 3$: at one point 2.18, 2.47, 2.73 times, along the path 1.44, 1.83, 2.18
+times as much for order 2.""",
     source="derived here",
     regime=CLT
-    + r"""; $p_M$ smooth on the scale $\sqrt{t+h}$. Computed on flat tori of dimension $k = 1, 2, 3$, where it is exact up to exponentially
-small terms for the linearized noise, and on the unit circle in the plane for $t, h \le 10^{-2}$.""",
+    + r"""; $p_M$ smooth on the scale $\sqrt{t+h}$. Computed on flat tori of dimension $k = 1, 2, 3$, where it is exact up to
+exponentially small terms for the linearized noise, and on the unit circle in the plane for $t, h \le 10^{-2}$.""",
     uses=("kernel.richardson_weights", "variance.small_time"),
     chapter=CHAPTER,
     verdict="holds in regime",

@@ -34,23 +34,19 @@ def _written_out(h: Any, t: float, N: float, order: int, k: int, c: float, densi
 claim(
     "kernel.corrected_bandwidth",
     title="Best bandwidths of corrected kernels: two problems, two exponents",
-    statement=r"""With a squared bias $c\,h^{2r}/t^2$ at order $r$ and the noise of {claim}`kernel.corrected_variance` the best
-    bandwidth is, for $h^* \gg t$ and
-with the noise factor $f$,
+    statement=r"""With a squared bias $\beta^2h^{2r}/t^2$ at order $r$ and the noise of {claim}`kernel.corrected_variance` the best
+bandwidth is, for $h^* \gg t$ and with the noise factor $f$,
 
-$$h^*_{\text{point}} \approx \Big[\frac{k(k+2)(4\pi)^{-k/2}f}{8rc\,p_M}\,\frac{t^2}N\Big]^{2/(k+4r+2)}, \qquad
-h^*_{\text{path}} \approx \Big[\frac{k(4\pi)^{-k/2}f}{4rc\,p_M}\,\frac tN\Big]^{2/(k+4r)} .$$
+$$h^*_{\text{point}} \approx \Big[\frac{k(k+2)(4\pi)^{-k/2}f}{8r\beta^2p_M}\,\frac{t^2}N\Big]^{2/(k+4r+2)}, \qquad
+h^*_{\text{path}} \approx \Big[\frac{k(4\pi)^{-k/2}f}{4r\beta^2p_M}\,\frac tN\Big]^{2/(k+4r)} .$$
 
 So bias correction (order 2) changes the exponents from $2/(k+6)$ and $2/(k+4)$ to $2/(k+10)$ and $2/(k+8)$, and the least path
-divergence from
-$t^{-k/(k+4)}N^{-4/(k+4)}$ to $t^{-k/(k+8)}N^{-8/(k+8)}$.""",
+divergence from $t^{-k/(k+4)}N^{-4/(k+4)}$ to $t^{-k/(k+8)}N^{-8/(k+8)}$.""",
     source="derived here; order 1: Gabriel et al., arXiv 2505.22841 v1, Theorem 4",
     regime=CLT
-    + r"""; $c > 0$, which excludes the 2-sphere at order 2. $c = [3k(2-k)/4R^3]^2$ on spheres at order 2. Compared with exact bias and
-    noise for $k = 1$
-and, at one point, for $k = 3$ (flat noise there), with $h^*$ between 0.001 and 0.004 of $R^2$: at 0.05 the formula is half as large
-again as
-the minimizer, because the bias grows faster than $h^2$.""",
+    + r"""; $\beta > 0$, which excludes the 2-sphere at order 2. $\beta = 3k(2-k)/4R^3$ on spheres at order 2. Compared with
+exact bias and noise for $k = 1$ and, at one point, for $k = 3$ (flat noise there), with $h^*$ between 0.001 and 0.004 of $R^2$: at
+0.05 the formula is a quarter larger than the minimizer, because the bias grows faster than $h^2$.""",
     uses=("kernel.corrected_bias", "kernel.corrected_variance"),
     chapter=CHAPTER,
     verdict="holds in regime",
@@ -194,21 +190,18 @@ def slope_and_size_along_the_path(predict: Any = size.best_bandwidth, *, generat
 claim(
     "kernel.time_dependent",
     title="A bandwidth that changes along the path",
-    statement=r"""The least path divergence over all functions $h(u)$ is half the integral of the least pointwise errors. For $k < 4r -
-    2$ it stays bounded as $t \to 0$;
-for $r = k = 1$ it tends to
+    statement=r"""The least path divergence over all functions $h(u)$ is half the integral of the least pointwise errors. For
+$k < 4r-2$ it stays bounded as $t \to 0$; for $r = k = 1$ it tends to
 
 $$3\,\big(\tfrac34\big)^{2/3} B\big(\tfrac13,
 \tfrac43\big)\;\Big(\frac{\langle|H|^2\rangle}4\Big)^{1/3}\Big(\frac{\operatorname{vol}(M)}{4\sqrt\pi\,N}\Big)^{2/3},$$
 
 where the best constant $h$ gives $t^{-1/5}N^{-4/5}$. On the unit circle with three data per $\sqrt t$ ($Np_M\sqrt t = 3$) it is 0.95,
-0.86 and 0.61 of the best constant one for
-$t = 10^{-3}, 10^{-4}, 10^{-6}$.""",
+0.86 and 0.61 of the best constant one for $t = 10^{-3}, 10^{-4}, 10^{-6}$.""",
     source="derived here",
     regime=CLT
     + r"""; two-term errors, $u \ll R^2$ where it matters. The limit $t \to 0$ at fixed $N$ leaves the CLT regime: it bounds the
-    formula, not the
-divergence of data. Only kernels that are Gaussian in space with one $h$ for all directions.""",
+formula, not the divergence of data. Only kernels that are Gaussian in space with one $h$ for all directions.""",
     uses=("kernel.corrected_bandwidth", "regimes.best_bandwidth"),
     chapter=CHAPTER,
     verdict="holds in regime",

@@ -109,7 +109,7 @@ def end_constant(order: int) -> float:
     `(sqrt 2 - 1)/(3 sqrt(2 pi))` = 0.0551 for order 1.
 
     >>> [round(end_constant(order), 4) for order in (1, 2, 3)]
-    [0.0551, 0.0124, 0.0069]
+    [0.0551, 0.0124, 0.0079]
     """
     weights = [int(w) for w in richardson_weights(order)]
     pairs = ((v * w, math.sqrt(i + 1), math.sqrt(j + 1)) for i, v in enumerate(weights) for j, w in enumerate(weights))

@@ -55,7 +55,7 @@ def best_bandwidth(t: Number, N: Number, *, order: int, k: int, bias_square: Num
     >>> from math import pi
     >>> c = sphere_bias_square(2, k=1, radius=1)
     >>> round(best_bandwidth(1e-3, 400, order=2, k=1, bias_square=c, density=1 / (2 * pi), problem="path"), 4)
-    0.0498
+    0.0497
     """
     log_bias, log_noise, power, time = _scales(t, N, order, k, bias_square, density, problem)
     level = math.log(2 * order) + log_bias - log_noise
@@ -150,7 +150,7 @@ def bandwidth_in_time(N: Number, *, order: int, k: int, bias_square: Number, den
 
     >>> h = bandwidth_in_time(400, order=1, k=1, bias_square=0.25, density=0.159)
     >>> [round(float(h(torch.tensor(u))), 4) for u in (1e-4, 1e-3, 1e-2)]
-    [0.0006, 0.0022, 0.0065]
+    [0.0012, 0.0039, 0.0107]
     """
     scale = time_scale(N, order=order, k=k, bias_square=bias_square, density=density)
     curve, first, last = _table(order, k)
