@@ -32,7 +32,7 @@ has points with $\lambda = 1/\rho$.""",
     regime=r"""$t \to 0$, $S$ of order $t$ or larger but $\ll R^2$; the same for every symmetric kernel with covariance $S$ and a
 fourth moment, nonnegative or not, with $S_T \succeq 0$. Signed kernels with $S_T = 0$, and kernels that follow the manifold, have no
 such bias.""",
-    uses=("mollified.curvature", "variance.tangential"),
+    uses=("mollified.curvature", "variance.kernels"),
     chapter=CHAPTER,
     verdict="holds in regime",
 )
