@@ -19,7 +19,7 @@ from kss.theory.kernels import size
 Numbers = dict[str, Any]
 
 
-def _written_out(h: Any, t: float, N: float, order: int, k: int, c: float, density: float, problem: str) -> Any:
+def _written_out(h: Any, t: float, N: Any, order: int, k: int, c: float, density: float, problem: str) -> Any:
     """Squared bias and noise, the noise by the transfer function: `int v^{q-1} e^{-vt} (1 - (1 - e^{-vh/2})^r)^2 dv/Gamma(q)`."""
     q = k / 2 + (problem == "pointwise")
     widths = np.atleast_1d(np.asarray(h, dtype=float))
