@@ -32,7 +32,8 @@ times as much for order 2.""",
     source="derived here",
     regime=CLT
     + r"""; $p_M$ smooth on the scale $\sqrt{t+h}$. Computed on flat tori of dimension $k = 1, 2, 3$, where it is exact up to
-exponentially small terms for the linearized noise, and on the unit circle in the plane for $t, h \le 10^{-2}$.""",
+exponentially small terms for the linearized noise, and on the unit circle in the plane for $t, h \le 10^{-2}$.
+The path's share exceeds the noise by $1/2N$, the mode 0.""",
     uses=("kernel.richardson_weights", "variance.small_time"),
     chapter=CHAPTER,
     verdict="holds in regime",
@@ -54,8 +55,8 @@ def _squares(k: int, count: int) -> np.ndarray:
 def _torus_noise(order: int, k: int, t: float, h: float, problem: str) -> float:
     """N times the noise of the linearized score on the product of k circles of length 2 pi, a sum over its modes.
 
-    A mode of squared wave number n has the power `e^{-nt}`, and the kernel the transfer `1 - (1 - e^{-nh/2})^r`. Integrated over the
-    path, without the mode 0, whose share is `1/2` in units in which the formula is a power.
+    A mode of squared wave number n has the power `e^{-nt}`, and the kernel the transfer `1 - (1 - e^{-nh/2})^r`. The mode 0 is no noise,
+    but the formula for the path, a power, holds its share `1/2`: it is counted here as well.
     """
     n = np.arange(int(45 / t))
     power = _squares(k, len(n)) * np.exp(-n * t) * (1 - (-np.expm1(-n * h / 2)) ** order) ** 2
