@@ -289,7 +289,8 @@ claim(
     statement=r"""*"Bias correction lowers the path divergence wherever the manifold is curved."* Refuted by the Swiss roll with
 $N = 400$, $t = 10^{-3}$: there the best of $h = 0.0045$ and $0.006$ of $2G_h - G_{2h}$ is not as much as 10 % below the best of three
 plain kernels, in more than half of all groups of five data sets. (The means differ by 5 to 15 %, the corrected one
-being the larger, and larger $h$ are worse.) The formula for curvature alone would have $h = 0.035$, whose wider kernel reaches across to the next turn.""",
+being the larger, and larger $h$ are worse.)
+The formula for curvature alone would have $h = 0.035$, whose wider kernel reaches across to the next turn.""",
     source="derived here",
     regime=r"""Plane roll of `SwissRoll()`, uniform in the angle, path from $10^{-3}$ to $0.1$.""",
     uses=("kernel.swiss_roll", "kernel.corrected_path"),
