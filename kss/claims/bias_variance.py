@@ -51,15 +51,15 @@ def influence(points: np.ndarray, weights: np.ndarray, x: np.ndarray, t: float, 
 
 
 @cache
-def circle_noise(t: float, h: float) -> tuple[float, float]:
-    """On the unit circle with a uniform law: N times the CLT variance of the smoothed score, and that of the smoothed `p_t^N/p_t` plus 1.
+def circle_modes(t: float, h: float, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """On the unit circle with a uniform law: the factors of `count` modes of the noise, in the smoothed `p_t^N/p_t` and its radial slope.
 
     Fourier modes of the linearized noise are independent, of variance 1/N. At radius r the mode m has the factor `I_m(r/t)/I_0(r/t)`; the
     kernel leaves an integral over r, with another Bessel function.
     """
     step = 0.4 * math.sqrt(h)  # of what is as smooth as the kernel: exp(-2 pi^2/0.16)
     r = np.arange(max(step, 1 - 8.5 * math.sqrt(h)), 1 + 8.5 * math.sqrt(h), step) if h > 0 else np.ones(1)
-    m = np.arange(math.ceil(7 / math.sqrt(t + h)) + 2)[:, None]  # beyond, e^{-49} is left
+    m = np.arange(count)[:, None]
     factor = special.ive(m, r / t) / special.i0e(r / t)
     if h > 0:
         weight = np.exp(-((1 - r) ** 2) / (2 * h)) * r / h * step
@@ -72,7 +72,13 @@ def circle_noise(t: float, h: float) -> tuple[float, float]:
         derivative = (np.append(bessel[1], bessel[:-2]) + bessel[1:]) / 2
         # (I_m/I_0)'
         radial = (derivative / bessel[0] - bessel[:-1] * bessel[1] / bessel[0] ** 2) / t
-    along = m[:, 0] * value
+    return value, radial
+
+
+def circle_noise(t: float, h: float) -> tuple[float, float]:
+    """N times the CLT variance of the smoothed score on the unit circle, and that of the smoothed `p_t^N/p_t` plus 1."""
+    value, radial = circle_modes(t, h, math.ceil(7 / math.sqrt(t + h)) + 2)  # beyond, e^{-49} is left
+    along = np.arange(len(value)) * value
     return float(2 * (along[1:] ** 2 + radial[1:] ** 2).sum()), float(value[0] ** 2 + 2 * (value[1:] ** 2).sum())
 
 

@@ -1,6 +1,6 @@
 """Scores made from scores, and from networks."""
 
-from kss.scores.corrected import BiasCorrected
+from kss.scores.corrected import BiasCorrected, richardson_weights
 from kss.scores.led_kde import LedKde
 from kss.scores.mollified import Averaged, Mollified
 from kss.scores.network import (
@@ -34,5 +34,6 @@ __all__ = [
     "VarianceExploding",
     "VariancePreserving",
     "from_denoiser",
+    "richardson_weights",
     "score_function",
 ]

@@ -89,3 +89,39 @@ def test_effective_size_without_smoothing_is_the_size() -> None:
     assert found.bandwidth == 0.0
     with pytest.raises(ValueError, match="confidence"):
         effective_dataset_size(Circle(), 20, [0.1], t_min=0.1, t_max=1.0, data_sets=9, generator=7, confidence=1.5)
+
+
+def test_functions_of_the_noise_variance() -> None:
+    settings = {"t_min": 0.01, "t_max": 1.0, "data_sets": 5, "generator": 4}
+    found = mean_path_divergence(Circle(), 30, [0.02, lambda u: 0.02 + 0 * u, lambda u: u], **settings)
+    torch.testing.assert_close(found.values[:, 0], found.values[:, 1])
+    assert found.bandwidths.isnan().tolist() == [False, True, True]
+    assert not torch.allclose(found.values[:, 0], found.values[:, 2])
+
+
+def test_a_corrected_score_has_the_divergence_of_its_definition() -> None:
+    # On one atom 2 G_h - G_2h changes nothing: the score is linear. On two it does: compare with sums over the kernel's nodes.
+    found = mean_path_divergence(ATOM, 4, [0.3], t_min=1e-3, t_max=1.0, data_sets=3, generator=2, order=2)
+    assert float(found.values.abs().max()) < 1e-15 / 1e-3
+    pair = Empirical([[-1.0], [1.0]])
+    t, end, h = 0.2, 0.8, 0.3
+    node, weight = np.polynomial.hermite_e.hermegauss(60)
+    weight = weight / weight.sum()
+    total = 0.0
+    # One datum: by symmetry at 1, whose score is (1 - x)/u, linear; the true score is (tanh(x/u) - x)/u, and no kernel enters.
+    for u, du in zip(np.linspace(t, end, 401), [0.5] + [1.0] * 399 + [0.5], strict=True):
+        for atom in (-1.0, 1.0):
+            x = atom + math.sqrt(u) * node
+            total += (((1 - np.tanh(x / u)) / u) ** 2 @ weight) / 2 * du * (end - t) / 400 / 2
+    one = mean_path_divergence(pair, 1, [h], t_min=t, t_max=end, data_sets=4000, generator=5, order=2)
+    assert abs(float(one.mean) - total) < 6 * float(one.standard_error)
+
+
+def test_bandwidths_that_are_refused() -> None:
+    settings = {"t_min": 0.1, "t_max": 1.0, "data_sets": 1, "generator": 0}
+    with pytest.raises(ValueError, match=r"^bandwidths\(u\) = .*variance >= 0 for each u"):
+        mean_path_divergence(Circle(), 3, [lambda u: -u], **settings)
+    with pytest.raises(ValueError, match=r"^bandwidths\(u\) = .*variance >= 0 for each u"):
+        mean_path_divergence(Circle(), 3, [lambda u: u[0]], **settings)
+    with pytest.raises(ValueError, match=r"^order = 0"):
+        mean_path_divergence(Circle(), 3, [0.1], order=0, **settings)

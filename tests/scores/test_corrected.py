@@ -9,7 +9,7 @@ from scipy import integrate
 
 from kss.distributions import Empirical, Gaussian
 from kss.kernels import BallKernel, GaussianKernel
-from kss.scores import BiasCorrected
+from kss.scores import BiasCorrected, richardson_weights
 
 PAIR = Empirical([[-1.0], [1.0]])
 
@@ -81,3 +81,33 @@ def test_a_gaussian_is_not_changed_and_the_contract():
         corrected.denoise(x, 0.0)
     with pytest.raises(ValueError, match=r"^x = .*expected points"):
         corrected.denoise(0.0, 1.0)
+
+
+def test_higher_orders_combine_more_averages():
+    assert [int(w) for w in richardson_weights(4)] == [4, -6, 4, -1]
+    third = BiasCorrected(PAIR, GaussianKernel(0.2), order=3)
+    x, t = [[0.4]], 0.5
+    parts = [average.score_with_error(x, t) for average in third.averages]
+    value, error = third.score_with_error(x, t)
+    torch.testing.assert_close(value, 3 * parts[0].value - 3 * parts[1].value + parts[2].value)
+    torch.testing.assert_close(error, 3 * parts[0].error + 3 * parts[1].error + parts[2].error)
+    assert [float(average.kernel.covariance(t, 1)) for average in third.averages] == pytest.approx([0.2, 0.4, 0.6])
+    assert repr(third).endswith("GaussianKernel(0.2), order=3)")
+    with pytest.raises(ValueError, match=r"^order = 0"):
+        BiasCorrected(PAIR, GaussianKernel(0.2), order=0)
+
+
+@pytest.mark.parametrize(("order", "weights"), [(1, [1]), (3, [3, -3, 1])])
+def test_other_orders_against_integrals(order, weights):
+    x, t, h = 0.4, 0.5, 0.2
+    exact = sum(w * smoothed(lambda v: (math.tanh((x + v) / t) - (x + v)) / t, j * h, "normal") for j, w in enumerate(weights, start=1))
+    found, error = BiasCorrected(PAIR, GaussianKernel(h), order).score_with_error([[x]], t)
+    assert abs(float(found) - exact) <= min(float(error), 3e-6)
+
+
+def test_a_bandwidth_that_depends_on_time():
+    moving = BiasCorrected(PAIR, GaussianKernel(lambda t: t / 2))
+    x, t = [[0.4], [-1.0]], torch.tensor([0.2, 0.6], dtype=torch.float64)
+    for row in range(2):
+        fixed = BiasCorrected(PAIR, GaussianKernel(float(t[row]) / 2)).score(x[row], float(t[row]))
+        torch.testing.assert_close(moving.score(x, t)[row], fixed, rtol=1e-6, atol=1e-9)
