@@ -30,6 +30,7 @@ from kss.claims import (  # noqa: F401 - importing a chapter's module enters its
     gradient_flow,
     interpolation,
     interpolation_curved,
+    kernel_shape,
     kl,
     kl_collapse,
     kl_delta,
