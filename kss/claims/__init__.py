@@ -31,6 +31,7 @@ from kss.claims import (  # noqa: F401 - importing a chapter's module enters its
     interpolation,
     interpolation_curved,
     kernel_shape,
+    kernel_space_time,
     kl,
     kl_collapse,
     kl_delta,

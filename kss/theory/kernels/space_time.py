@@ -5,8 +5,8 @@ averages `E s_{t + tau}(x + V)`, `V ~ N(0, H)`, have the noise of the scale mixt
 
     sum_ij w_i w_j C(t I + H + (tau_i + tau_j)/2 I),     C(M) = (4 pi)^{-k/2} det(M)^{-1/2} M^{-1}/(2 N p_M).
 
-On what there is across the manifold they act differently. Space keeps the stiffness 1/t; where the manifold is flat it costs nothing. A delay
-makes it `1/(t + tau)`: the law that is sampled leaks, with the variance t + tau for t in each of the d - k normal directions, whether by
+Across the manifold they differ. Space keeps the stiffness 1/t; where the manifold is flat it costs nothing. A delay makes it
+`1/(t + tau)`: the law that is sampled leaks, with the variance t + tau for t in each of the d - k normal directions, whether by
 Langevin dynamics at t or by a reverse diffusion from far away. Both move the ridge of a curved manifold by the same amount.
 """
 
@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from kss._validation import ArrayLike, as_positive, as_tensor, reject
+from kss._validation import ArrayLike, as_positive, as_tensor, as_variances, reject
 from kss.theory.bias_variance import small_time_noise
 
 
@@ -31,11 +31,7 @@ def space_time_noise(
     >>> space_time_noise(0.1, [[0.2]], [0.3], [1.0], N=100, density=1.0) / space_time_noise(0.1, [[0.5]], [0.0], [1.0], N=100, density=1.0)
     tensor([[1.]], dtype=torch.float64)
     """
-    block, tau, w = (as_tensor(name, v).double() for name, v in (("tangential", tangential), ("delays", delays), ("weights", weights)))
-    if tau.ndim != 1 or len(tau) == 0 or bool((tau < 0).any()):
-        raise reject("delays", delays, "variances >= 0, at least one")
-    if w.shape != tau.shape or bool((w < 0).any()) or abs(float(w.sum()) - 1) > 1e-9:
-        raise reject("weights", weights, "numbers >= 0 that sum to 1, one for each delay")
+    block, (tau, w) = as_tensor("tangential", tangential).double(), _rule(delays, weights)
     total = torch.zeros_like(block)
     for i in range(len(tau)):
         for j in range(i + 1):
@@ -76,12 +72,44 @@ def time_cost(k: Any, radius: Any, t: float, delay: float, codimension: Any, dir
     return leak(codimension, t, delay, direction) + ridge_cost(k, radius, t, 0.0, delay, direction)
 
 
-def denoiser_variance(variance: Any, t: Any, delay: Any) -> Any:
-    """`t (v + t + tau)/(t + tau)`: variance sampled with the delayed *denoiser*, score `(m_{t+tau} - x)/t`, for a normal law of variance v.
+def space_is_cheaper(k: Any, radius: Any, t: float, h: float, codimension: Any, direction: str = "p to q") -> bool:
+    """Is smoothing over space by h cheaper than a delay of h, which removes as much noise? `space_cost < time_cost`.
 
-    Right across the manifold (v = 0: t), too small along it: it is the tempered score with `T = (t + tau)/t`.
+    "q to p": always. "p to q": if `k^2 h^3/(8 R^2 t (t + h)) < (d-k)/2 (log(1 + h/t) - h/(t + h))`. On a k-sphere, t, h << R^2.
+
+    >>> space_is_cheaper(1, 1.0, t=0.01, h=0.005, codimension=1), space_is_cheaper(1, 1.0, t=1e-4, h=0.1, codimension=1)
+    (True, False)
     """
-    return t * (variance + t + delay) / (t + delay)
+    return bool(space_cost(k, radius, t, h) < time_cost(k, radius, t, h, codimension, direction))
+
+
+def delayed_variance(t_max: Any, t: Any, delay: Any) -> Any:
+    """`t + tau - tau ((t + tau)/(t_max + tau))^2`: variance across a flat manifold that the reverse SDE generates with the delayed score.
+
+    Started from the right variance `t_max`. Arithmetic only. Derived here.
+    """
+    return t + delay - delay * ((t + delay) / (t_max + delay)) ** 2
+
+
+def denoiser_variance(variance: float, t: float, delays: ArrayLike, weights: ArrayLike) -> float:
+    """`t / sum_j w_j (t + tau_j)/(v + t + tau_j)`: variance sampled at t with `(E m_{t+tau}(x) - x)/t`, for a normal law of variance v.
+
+    Right across a flat manifold (v = 0: t). Along it (the right one: v + t) too small; for one delay and `v >> t + tau` it is the
+    right one divided by `(t + tau)/t`, a temperature. Langevin dynamics at t. Derived here.
+    """
+    tau, w = _rule(delays, weights)
+    spread, t = float(as_variances([variance])[0]), as_positive("t", t)
+    slope = 1 - (w * spread / (spread + t + tau)).sum()
+    return t / float(slope)
+
+
+def _rule(delays: ArrayLike, weights: ArrayLike) -> tuple[Float[Tensor, " j"], Float[Tensor, " j"]]:
+    tau, w = as_tensor("delays", delays).double(), as_tensor("weights", weights).double()
+    if tau.ndim != 1 or len(tau) == 0 or bool((tau < 0).any()):
+        raise reject("delays", delays, "variances >= 0, at least one")
+    if w.shape != tau.shape or bool((w < 0).any()) or abs(float(w.sum()) - 1) > 1e-9:
+        raise reject("weights", weights, "numbers >= 0 that sum to 1, one for each delay")
+    return tau, w
 
 
 def _forward(direction: str) -> bool:
