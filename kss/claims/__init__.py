@@ -32,6 +32,7 @@ from kss.claims import (  # noqa: F401 - importing a chapter's module enters its
     interpolation_curved,
     kernel_shape,
     kernel_space_time,
+    kernel_sparse,
     kl,
     kl_collapse,
     kl_delta,
