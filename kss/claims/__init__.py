@@ -30,6 +30,7 @@ from kss.claims import (  # noqa: F401 - importing a chapter's module enters its
     gradient_flow,
     interpolation,
     interpolation_curved,
+    kernel_adaptive,
     kernel_shape,
     kernel_space_time,
     kernel_sparse,

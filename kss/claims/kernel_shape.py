@@ -47,7 +47,7 @@ SPREADS = (
 )
 
 
-def _hermite(dim: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+def hermite(dim: int, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Gauss-Hermite nodes and weights for N(0, I)."""
     at, weight = special.roots_hermitenorm(count)
     weight = weight / weight.sum()
@@ -60,9 +60,9 @@ def _bias_on_a_graph(saddle: bool, spread: int, scale: float) -> float:
     """Bias across the graph z = y.My/2 over the plane at 0, constant density, t = 0.02 scale and H = 0.02 scale S; from the definition."""
     form, t = SADDLE if saddle else BOWL, 0.02 * scale
     values, vectors = np.linalg.eigh(0.02 * scale * SPREADS[spread])
-    kernel, mass = _hermite(3, 10)
+    kernel, mass = hermite(3, 10)
     offsets = kernel @ (vectors * np.sqrt(np.maximum(values, 0))).T
-    inner, weight = _hermite(2, 16)
+    inner, weight = hermite(2, 16)
 
     def across(x: np.ndarray) -> np.ndarray:
         y = x[:, None, :2] + math.sqrt(t) * inner
@@ -160,7 +160,8 @@ alignment does buy: no smoothing across, where another sheet is near, and no par
 
 
 @cache
-def _exact_circle_bias(radius: float, t: float, across: float, along: float) -> float:
+def exact_circle_bias(radius: float, t: float, across: float, along: float) -> float:
+    """Outward bias at the circle for `N(0, diag(across, along))`, by Gauss-Hermite sums of Bessel quotients."""
     at, weight = special.roots_hermitenorm(60)
     x, y = np.meshgrid(radius + math.sqrt(across) * at, math.sqrt(along) * at, indexing="ij")
     r = np.hypot(x, y)
@@ -195,12 +196,12 @@ def tangents_leave_the_circle(predict: Any = Mollified.score, *, generator: torc
         kernel = GaussianKernel(torch.diag(torch.tensor([0.0, h], dtype=torch.float64)))
         bias = float(predict(Mollified(law, kernel), point, t)[0, 0] - law.score(point, t)[0, 0])
         # The score is refined to 1e-7 of itself, which is 1/2R + bias; Gauss-Hermite sums agree to more digits.
-        exact = _exact_circle_bias(radius, t, 0.0, h)
+        exact = exact_circle_bias(radius, t, 0.0, h)
         agree(f"bias, t = {t}, h = {h}", bias, exact, 2e-7 * (abs(exact) + 1 / radius))
         share = bias / (-h / (2 * radius * t))
         require(share > 0.9, f"aligned kernel: {share:.3f} of the leading bias is left")
         numbers[f"bias, round/aligned/leading, R = {radius:g}, t = {t}, h = {h}"] = (
-            f"{_exact_circle_bias(radius, t, h, h):.3f}/{bias:.3f}/{-h / (2 * radius * t):.3f}"
+            f"{exact_circle_bias(radius, t, h, h):.3f}/{bias:.3f}/{-h / (2 * radius * t):.3f}"
         )
     return numbers
 
@@ -220,7 +221,7 @@ def next_order_on_the_circle(predict: Any = shape.circle_bias, *, generator: tor
     numbers: Numbers = {}
     for radius, t, across, along in ((1.0, 0.01, 0.02, 0.02), (1.0, 0.01, 0.0, 0.02), (1.0, 0.02, 0.03, 0.01), (2.0, 0.02, 0.05, 0.01)):
         sizes = [
-            abs(_exact_circle_bias(radius, t * s, across * s, along * s) - predict(radius, t * s, across * s, along * s))
+            abs(exact_circle_bias(radius, t * s, across * s, along * s) - predict(radius, t * s, across * s, along * s))
             for s in (0.5, 0.25, 0.125, 0.0625)
         ]
         name = f"a = {across}, b = {along}, t = {t}, R = {radius:g}"
@@ -314,14 +315,14 @@ def posterior_covariance_of_a_normal_law(predict: Any = shape.local_variances, *
 claim(
     "kernel.data_scale",
     title="The best shape is that of the data",
-    statement=r"""Let $X = AY$ with $Y$ of rotation-invariant law, and measure errors $e$ of the score by $|A^\top e|^2$, as large as they are
-for $Y$. To leading order the mean square error is
+    statement=r"""Let $X = AY$ with $Y$ of rotation-invariant law, and measure errors $e$ of the score by $|A^\top e|^2$, as large as
+they are for $Y$. To leading order the mean square error is
 
 $$\mathbb E\Big|\tfrac12 A^\top(H : \nabla^2 s)\Big|^2
 + \frac{(4\pi)^{-k/2}}{2N\sqrt{\det H}}\operatorname{tr}(A^\top H^{-1}A)\,\mathbb E\,\tfrac1p ,$$
 
-and for every $H$ the kernel $h\,AA^\top$ with $h = \operatorname{tr}(A^{-1}HA^{-\top})/k$ has an error that is no larger, in either term; the
-second is strictly less unless $H = h\,AA^\top$.""",
+and for every $H$ the kernel $h\,AA^\top$ with $h = \operatorname{tr}(A^{-1}HA^{-\top})/k$ has an error that is no larger, in
+either term; the second is strictly less unless $H = h\,AA^\top$.""",
     source="derived here",
     regime=r"""$k = d$, CLT regime, $t \ll h$, and $h$ small beside the scales of $Y$; means over a rotation-invariant weight for which both
 are finite. Where one scale is below $\sqrt t$ the noise is not equivariant any more, and the law is nearly a manifold.""",
@@ -401,71 +402,3 @@ def no_other_shape_is_better(predict: Any = shape.data_scale_kernel, *, generato
         ]
         require(best[0] <= min(best[1:]) + 1e-6, f"log of the least errors {best}: another shape is better")
     return {"noise of another shape over that of the data's, at most": float(np.max(gains))}
-
-
-# --- The posterior covariance as a shape ----------------------------------------------------------------------------------
-
-claim(
-    "kernel.local_covariance",
-    title="The posterior covariance at scale h is a tangent projector times h",
-    statement=r"""At a point of a smooth $k$-dimensional manifold, as $h \to 0$,
-
-$$C_h = h\,P + O(h^2) \text{ along } M, \qquad C_h = \frac{h^2}2\sum_{ij}\mathrm{II}_{ij}\mathrm{II}_{ij}^\top + O(h^3) \text{ across.}$$
-
-On the $k$-sphere of radius $R$ the tangential eigenvalue is $h\,(1 - \frac{kh}{2R^2})$ and the normal one $\frac{kh^2}{2R^2}$. A kernel
-$\mathcal N(0, C_h(x))$ is therefore thin across, and has, to leading order, the bias $\frac{h}{2t}H_x$ of the round one.""",
-    source="derived here",
-    regime=r"""Smooth manifold and density, exact law (an empirical one resembles it with many data within $\sqrt h$); $h \to 0$.""",
-    uses=("heat.tweedie_second", "kernel.curvature_term"),
-    chapter=CHAPTER,
-    verdict="holds in regime",
-)
-
-
-@cache
-def _posterior_on_a_graph(saddle: bool, h: float) -> tuple[np.ndarray, float]:
-    """Tangential block and normal variance of the posterior at 0 of a constant density on z = y.My/2."""
-    form = SADDLE if saddle else BOWL
-    inner, weight = _hermite(2, 24)
-    y = math.sqrt(h) * inner
-    height = np.einsum("mi,ij,mj->m", y, form, y) / 2
-    likelihood = weight * np.exp(-(height**2) / (2 * h))
-    likelihood /= likelihood.sum()
-    mean = likelihood @ height
-    return np.einsum("m,mi,mj->ij", likelihood, y, y), float(likelihood @ (height - mean) ** 2)
-
-
-@check(
-    "kernel.local_covariance",
-    by="rate",
-    mutants={
-        "half": returns(lambda block, *_: block / 2),
-        "second moment, not variance": instead(
-            lambda form, h: h**2 / 4 * (2 * np.einsum("aij,bij->ab", form, form) + np.einsum("aii,bjj->ab", form, form))
-        ),
-        "mean curvature": instead(lambda form, h: h**2 / 2 * np.einsum("aii,bjj->ab", form, form)),
-        "order h": returns(lambda block, form, h: block / h),
-    },
-)
-def across_bowl_saddle_and_spheres(predict: Any = shape.normal_covariance, *, generator: torch.Generator) -> Numbers:
-    """Graphs by Gauss-Hermite sums, k-spheres by quotients of Bessel functions: what is left falls like h^3."""
-    numbers: Numbers = {}
-    steps = 0.02 * 2.0 ** -np.arange(4)
-    for saddle in (False, True):
-        form = (SADDLE if saddle else BOWL)[None]
-        sizes = [abs(_posterior_on_a_graph(saddle, h)[1] - float(np.asarray(predict(form, h))[0, 0])) for h in steps]
-        along = [float(np.linalg.norm(_posterior_on_a_graph(saddle, h)[0] - h * np.eye(2))) for h in steps]
-        name = "saddle" if saddle else "bowl"
-        numbers[f"order across, {name}"] = order_of(f"across, {name}", sizes, 3)
-        numbers[f"order along, {name}"] = order_of(f"along, {name}", along, 2)
-    for k, radius in ((1, 1.0), (3, 0.7), (5, 1.5)):  # on S^2 there is no remainder
-        form, sizes, tangential = -np.eye(k)[None] / radius, [], []
-        for h in steps * radius**2:
-            z = radius**2 / h
-            quotient = float(special.ive((k + 1) / 2, z) / special.ive((k - 1) / 2, z))
-            across = radius**2 * (1 - quotient**2 - k * quotient / z)
-            sizes.append(abs(across - float(np.asarray(predict(form, float(h)))[0, 0])))
-            tangential.append(abs(h * quotient - h * (1 - k * h / (2 * radius**2))))
-        numbers[f"order across, {k}-sphere"] = order_of(f"across, {k}-sphere", sizes, 3)
-        numbers[f"order along, {k}-sphere"] = order_of(f"along, {k}-sphere", tangential, 3)
-    return numbers

@@ -26,7 +26,8 @@ claim(
     statement=r"""Average over space and over later noise levels, $\mathbb E\,s^N_{t+\tau}(x + V)$ with $V \sim \mathcal N(0, H)$ and
 $\tau \sim \rho$ independent. Along a flat manifold the noise has the covariance
 
-$$\iint C\Big(tI + H_T + \frac{\tau + \tau'}2 I\Big)\,\rho(d\tau)\,\rho(d\tau'), \qquad C(M) = \frac{(4\pi)^{-k/2}}{2Np_M}\,\det(M)^{-1/2}\,M^{-1},$$
+$$\iint C\Big(tI + H_T + \frac{\tau + \tau'}2 I\Big)\,\rho(d\tau)\,\rho(d\tau'),
+\qquad C(M) = \frac{(4\pi)^{-k/2}}{2Np_M}\,\det(M)^{-1/2}\,M^{-1},$$
 
 that of the scale mixture of kernels $\mathcal N(0, H + \tau I)$; with one delay $h$ and no kernel, that of the kernel $hI$.""",
     source="derived here",
@@ -262,8 +263,8 @@ def variance_of_the_generated_law(predict: Any = space_time.delayed_variance, *,
 claim(
     "kernel.space_or_time",
     title="For the same noise, space is cheaper than a delay unless the kernel is wide and the divergence forgiving",
-    statement=r"""Let $p = p_t$ be the law on a $k$-sphere of radius $R$ in $\mathbb R^d$ under noise, and let $q$ be the density whose score
-is the smoothed one (LED-KDE), or the delayed one ($p_{t+\tau}$), with $\tau = h$ for equal noise. To leading order space costs
+    statement=r"""Let $p = p_t$ be the law on a $k$-sphere of radius $R$ in $\mathbb R^d$ under noise, and let $q$ be the density whose
+score is the smoothed one (LED-KDE), or the delayed one ($p_{t+\tau}$), with $\tau = h$ for equal noise. To leading order space costs
 
 $$\frac{k^2h^2}{8R^2t} \text{ in both directions; a delay: } \quad
 \text{leak} + \frac{k^2h^2}{8R^2(t+h)} \text{ in } \mathrm{KL}(p\,\Vert\,q), \quad
@@ -273,8 +274,8 @@ with the leak of {claim}`kernel.normal_leak`: a delay moves the ridge as far as 
 always cheaper. In $\mathrm{KL}(p\,\Vert\,q)$ it is cheaper for $h \ll t$ if $k^2h < 2(d-k)R^2$, and not if
 $\frac{k^2h^2}{4R^2t} > (d-k)\big(\log\frac ht - 1\big) + \frac{k^2h}{4R^2}$ with $h \gg t$: on a circle in the plane, $R = 1$, at
 $t = 10^{-4}$ and $h = 0.1$ it costs 17.8 nats, the delay 2.9.""",
-    source="""derived here; it corrects a rule of ours that forgot the ridge of the delayed law, and had the delay win in the second direction
-for `k^2 h > 4 (d - k) R^2`""",
+    source="""derived here; it corrects a rule of ours that forgot the ridge of the delayed law, and had the delay win in
+the second direction for `k^2 h > 4 (d - k) R^2`""",
     regime=r"""Exact law, $t, h \ll R^2/k$ with any ratio $h/t$; relative remainder $O(k(t+h)/R^2)$, so that the ridge of the delayed
 law counts where $k^2h$ is not small beside $R^2$. Densities at one $t$; path divergences are other numbers. Further flat normal
 directions add to the leak only.""",
@@ -400,8 +401,8 @@ def who_wins(predict: Any = space_time.space_is_cheaper, *, generator: torch.Gen
 claim(
     "kernel.denoiser_in_time",
     title="Averaging denoisers over noise levels does not leak, but sharpens",
-    statement=r"""Average the *denoiser* over delays and keep the stiffness: $\big(\mathbb E_\rho\,m_{t+\tau}(x) - x\big)/t$. Across a flat manifold
-it is exactly $-n/t$. For a normal law $\mathcal N(0, v)$ along it the density with this score has the variance
+    statement=r"""Average the *denoiser* over delays and keep the stiffness: $\big(\mathbb E_\rho\,m_{t+\tau}(x) - x\big)/t$. Across a flat
+manifold it is exactly $-n/t$. For a normal law $\mathcal N(0, v)$ along it the density with this score has the variance
 
 $$\frac{t}{\mathbb E_\rho\frac{t+\tau}{v+t+\tau}}$$
 

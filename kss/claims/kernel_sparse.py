@@ -43,7 +43,7 @@ SPARSENESS = (0.03, 0.1)
 def _powers(*, generator: torch.Generator) -> np.ndarray:
     """Mean squares of `K * s_t^N`, over those of the limit from the same data's gaps: by data set, t and kernel.
 
-    `K * s = (K * log p)'`, and the logarithm has kinks where the score has jumps: a grid of an eighth of a gap resolves it for these kernels.
+    `K * s = (K * log p)'`, and the logarithm has kinks where the score has jumps: an eighth of a gap resolves it.
     """
     rng, gap = numpy_generator(generator), LENGTH / COUNT
     found = np.empty((SETS, len(SPARSENESS), len(WIDTHS)))
@@ -73,8 +73,8 @@ def _powers(*, generator: torch.Generator) -> np.ndarray:
     by="statistics",
     lane="full",
     alpha=2e-9,
-    detects="""a variance 20 % off at any of the kernels. The heavy tails of random gaps are taken out: the engine's variance is compared with
-the limit's on the same data (24 data sets, of which an exact binomial test lets at most a quarter be 5 % off; an effect of 10 % in nine of
+    detects="""a variance 20 % off at any of the kernels. The heavy tails of random gaps are taken out: the engine's variance is compared
+with the limit's on the same data (24 data sets, of which an exact binomial test lets at most a quarter be 5 % off; an effect of 10 % in nine of
 ten data sets is found with probability 0.99), and the mean of the limit is known from sympy to 20 digits""",
     mutants={
         "larger by a fifth": returns(lambda value, *_: 1.2 * value),
@@ -110,8 +110,8 @@ def engine_on_sparse_data(predict: Any = sparse.sparse_variance, *, generator: t
 claim(
     "kernel.sparse_worth",
     title="What smoothing is still worth where the central limit theorem has ended",
-    statement=r"""Let $n_h = Np\sqrt h \gg 1$ data lie under the kernel and none within $\sqrt t$ of most places. Smoothing divides the variance
-of the score by
+    statement=r"""Let $n_h = Np\sqrt h \gg 1$ data lie under the kernel and none within $\sqrt t$ of most places. Smoothing divides the
+variance of the score by
 
 $$\frac{16\sqrt\pi}7\,n_h^3 ,$$
 
@@ -119,8 +119,8 @@ whatever $t$ is, and not by $((t+h)/t)^{3/2}$. The log-density becomes rough, wi
 
 $$t = \sqrt{\frac{7/8}{2\sqrt\pi}}\;(Np)^{-5/2}\,h^{-1/4} \approx 0.50\,(Np)^{-2}\,n_h^{-1/2},$$
 
-only $n_h^{1/2}$ times later in the reverse diffusion than without smoothing. For the score and for the path divergence the gain is large, for the
-density small.""",
+only $n_h^{1/2}$ times later in the reverse diffusion than without smoothing. For the score and for the path divergence the gain
+is large, for the density small.""",
     source="derived here (renewal theory)",
     regime=SPARSE + r"""; $n_h \gg 1$; relative remainder $O(n_h^{-2})$.""",
     uses=("variance.sparse", "variance.sparse_limit"),
@@ -137,7 +137,12 @@ def _roughness(width: float) -> float:
     x, covariance, _ = _log_covariance()
     function = sympy.lambdify(x, covariance, "math")
     value, _ = integrate.quad(
-        lambda u: function(u) * math.exp(-((u / width) ** 2) / 4) / (math.sqrt(math.pi) * width), 0, 30, epsabs=0, epsrel=1e-12, points=[1.0, 4.0]
+        lambda u: function(u) * math.exp(-((u / width) ** 2) / 4) / (math.sqrt(math.pi) * width),
+        0,
+        30,
+        epsabs=0,
+        epsrel=1e-12,
+        points=[1.0, 4.0],
     )
     return float(value)
 
