@@ -94,8 +94,9 @@ claim(
     statement=r"""Smooth with $\mathcal N(0, c\,C^N_h(x))$, $C^N_h$ the posterior covariance of the data themselves.
 
 *Two parallel lines* at the distance 0.3, $N = 300$ data, $t = 0.001$: with $h = 0.0025$ (a sixth of the distance, squared) and
-$c = 6$ the mean square error of the score is, in nine of ten data sets or more, below a quarter of that of the round kernel, at
-the best of the bandwidths $0.0005$, $0.001$, $0.002$ and $0.004$.
+$c = 6$ the mean square error of the score is, in three quarters of the data sets or more, below a quarter of that of the round kernel,
+at the best of the bandwidths $0.0005$, $0.001$, $0.002$ and $0.004$. (Not in all: where a gap in one line lets the other one tilt $C^N_h$
+it can be the worse of the two.)
 
 *A circle* with its exact law: the bias at $x \in M$ is $-\frac h{2Rt}\big(1 - \frac{11h}{4R^2} - \frac t{R^2} + \dots\big)$ for
 $c = 1$, that of the round kernel to leading order.""",
@@ -106,7 +107,7 @@ $c = 1$, that of the round kernel to leading order.""",
     verdict="holds in regime",
 )
 
-GAP, T, COUNT, SCALE_AT, FACTOR, SETS, PLACES = 0.3, 1e-3, 300, 2.5e-3, 6.0, 16, 24
+GAP, T, COUNT, SCALE_AT, FACTOR, SETS, PLACES = 0.3, 1e-3, 300, 2.5e-3, 6.0, 24, 24
 ROUND = (5e-4, 1e-3, 2e-3, 4e-3)
 NODES = 1024
 """Of the kernels: steps of 1.6 standard deviations of the noise, which alias what the noise has damped by e^{-8}."""
@@ -140,7 +141,8 @@ def _two_lines(*, generator: torch.Generator) -> list[tuple[np.ndarray, np.ndarr
     by="statistics",
     lane="full",
     alpha=1e-9,
-    detects="""a kernel that gains the factor 4 in a twentieth of the data sets or fewer, with probability 0.98, by an exact binomial test""",
+    detects="""a kernel that gains the factor 4 in one of fifty data sets or fewer, with probability
+0.999, by an exact binomial test""",
     mutants={
         "no smoothing": returns(lambda score, smoothed, x, t: smoothed.base.score(x, t)),
         "scale forgotten": instead(
@@ -153,13 +155,13 @@ def _two_lines(*, generator: torch.Generator) -> list[tuple[np.ndarray, np.ndarr
     },
 )
 def two_parallel_lines(predict: Any = AdaptivelyMollified.score, *, generator: torch.Generator) -> Numbers:
-    """16 data sets: mean square errors at 24 places each, against the exact score, beside the best round kernel's."""
+    """24 data sets: mean square errors at 24 places each, against the exact score, beside the best round kernel's."""
     ratios = []
     for data, x, best in _two_lines(generator=generator):
         smoothed = AdaptivelyMollified(Empirical(data), data, SCALE_AT, scale=FACTOR, most_nodes=NODES)
         ratios.append(_error(predict(smoothed, torch.from_numpy(x), T), x) / best)
     off = sum(ratio > 1 / 4 for ratio in ratios)
-    verdict = binomial_test(off, SETS, 0.1, alpha=1e-9)
+    verdict = binomial_test(off, SETS, 0.25, alpha=1e-9)
     require(not verdict.rejected, f"{off} of {SETS} data sets gain less than the factor 4")
     return {
         "data sets that gain less": off,

@@ -26,13 +26,13 @@ Numbers = dict[str, Any]
 claim(
     "kernel.curvature_term",
     title="What a kernel of any shape costs on a curved manifold",
-    statement=r"""For $K = \mathcal N(0, H)$ at a point $x \in M$ with second fundamental form $\mathrm{II}$, the part of the bias
+    statement=r"""For $K = \mathcal N(0, S)$ at a point $x \in M$ with second fundamental form $\mathrm{II}$, the part of the bias
 $K * s_t - s_t$ across $M$ is
 
-$$\frac1{2t}\sum_{ij} \mathrm{II}(e_i, e_j)\,H_{ij} ,$$
+$$\frac1{2t}\sum_{ij} \mathrm{II}(e_i, e_j)\,S_{ij} ,$$
 
-$e_1, \dots, e_k$ an orthonormal basis of the tangent space, $H_{ij} = e_i^\top H e_j$. No other part of $H$ enters at this order. The
-signs of different directions can cancel: on a saddle a kernel with $\sum\mathrm{II}_{ij}H_{ij} = 0$ has no leading bias.""",
+$e_1, \dots, e_k$ an orthonormal basis of the tangent space, $S_{ij} = e_i^\top S e_j$. No other part of $S$ enters at this order. The
+signs of different directions can cancel: on a saddle a kernel with $\sum\mathrm{II}_{ij}S_{ij} = 0$ has no leading bias.""",
     source="derived here",
     regime=r"""Smooth manifold and density, $t, h \to 0$ in proportion, well below the squared reach; relative remainder $O(t + h)$.""",
     uses=("mollified.curvature",),
@@ -143,7 +143,7 @@ claim(
     "kernel.aligned",
     title="A kernel shaped like the noise covariance reduces the curvature bias",
     statement=r"""$\Sigma_t(x)$ is, near a manifold, a multiple of the projector on the tangent space. It is tempting to smooth with
-$H \propto \Sigma_t(x)$, along the manifold only, in order not to be pulled off it.""",
+$S \propto \Sigma_t(x)$, along the manifold only, in order not to be pulled off it.""",
     source="a natural reading of the re-weighted PCA; refuted here",
     regime=r"""Refuted on the circle. With variances $a$ across and $b$ along it the outward bias is
 
@@ -318,11 +318,11 @@ claim(
     statement=r"""Let $X = AY$ with $Y$ of rotation-invariant law, and measure errors $e$ of the score by $|A^\top e|^2$, as large as
 they are for $Y$. To leading order the mean square error is
 
-$$\mathbb E\Big|\tfrac12 A^\top(H : \nabla^2 s)\Big|^2
-+ \frac{(4\pi)^{-k/2}}{2N\sqrt{\det H}}\operatorname{tr}(A^\top H^{-1}A)\,\mathbb E\,\tfrac1p ,$$
+$$\mathbb E\Big|\tfrac12 A^\top(S : \nabla^2 s)\Big|^2
++ \frac{(4\pi)^{-k/2}}{2N\sqrt{\det S}}\operatorname{tr}(A^\top S^{-1}A)\,\mathbb E\,\tfrac1p ,$$
 
-and for every $H$ the kernel $h\,AA^\top$ with $h = \operatorname{tr}(A^{-1}HA^{-\top})/k$ has an error that is no larger, in
-either term; the second is strictly less unless $H = h\,AA^\top$.""",
+and for every $S$ the kernel $h\,AA^\top$ with $h = \operatorname{tr}(A^{-1}SA^{-\top})/k$ has an error that is no larger, in
+either term; the second is strictly less unless $S = h\,AA^\top$.""",
     source="derived here",
     regime=r"""$k = d$, CLT regime, $t \ll h$, and $h$ small beside the scales of $Y$; means over a rotation-invariant weight for which both
 are finite. Where one scale is below $\sqrt t$ the noise is not equivariant any more, and the law is nearly a manifold.""",

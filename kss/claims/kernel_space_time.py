@@ -23,13 +23,13 @@ from kss.theory.kernels import space_time
 claim(
     "kernel.space_time_noise",
     title="A delay smooths the noise like a kernel of the same variance",
-    statement=r"""Average over space and over later noise levels, $\mathbb E\,s^N_{t+\tau}(x + V)$ with $V \sim \mathcal N(0, H)$ and
+    statement=r"""Average over space and over later noise levels, $\mathbb E\,s^N_{t+\tau}(x + V)$ with $V \sim \mathcal N(0, S)$ and
 $\tau \sim \rho$ independent. Along a flat manifold the noise has the covariance
 
-$$\iint C\Big(tI + H_T + \frac{\tau + \tau'}2 I\Big)\,\rho(d\tau)\,\rho(d\tau'),
+$$\iint C\Big(tI + S_T + \frac{\tau + \tau'}2 I\Big)\,\rho(d\tau)\,\rho(d\tau'),
 \qquad C(M) = \frac{(4\pi)^{-k/2}}{2Np_M}\,\det(M)^{-1/2}\,M^{-1},$$
 
-that of the scale mixture of kernels $\mathcal N(0, H + \tau I)$; with one delay $h$ and no kernel, that of the kernel $hI$.""",
+that of the scale mixture of kernels $\mathcal N(0, S + \tau I)$; with one delay $h$ and no kernel, that of the kernel $hI$.""",
     source="derived here",
     regime=r"""CLT regime at $t$, constant density at the scale of kernel and delays; exact in the linearization on a periodic box, up to
 $e^{-L^2/4v}$, with $L$ its length and $v$ the largest variance.""",

@@ -74,8 +74,8 @@ def _powers(*, generator: torch.Generator) -> np.ndarray:
     lane="full",
     alpha=2e-9,
     detects="""a variance 20 % off at any of the kernels. The heavy tails of random gaps are taken out: the engine's variance is compared
-with the limit's on the same data (24 data sets, of which an exact binomial test lets at most a quarter be 5 % off; an effect of 10 % in nine of
-ten data sets is found with probability 0.99), and the mean of the limit is known from sympy to 20 digits""",
+with the limit's on the same data (24 data sets, of which an exact binomial test lets at most a quarter be 5 % off; an effect of 10 % in
+98 of 100 data sets is found with probability 0.999), and the mean of the limit is known from sympy to 20 digits""",
     mutants={
         "larger by a fifth": returns(lambda value, *_: 1.2 * value),
         "smaller by a fifth": returns(lambda value, *_: value / 1.2),

@@ -1,11 +1,11 @@
-r"""The shape of a Gaussian kernel N(0, H): what its curvature costs, what the data's own shapes are, and which shape to choose.
+r"""The shape of a Gaussian kernel N(0, S): what its curvature costs, what the data's own shapes are, and which shape to choose.
 
-Next to a k-manifold with second fundamental form II, at a point of it and with t and H far below the squared reach, the kernel moves the
+Next to a k-manifold with second fundamental form II, at a point of it and with t and S far below the squared reach, the kernel moves the
 score across by
 
-    (1/2t) sum_ij II_ij H_ij,
+    (1/2t) sum_ij II_ij S_ij,
 
-where H_ij is its block in the tangent space; the rest of H enters at the next order only. Two covariances come from the data themselves:
+where S_ij is its block in the tangent space; the rest of S enters at the next order only. Two covariances come from the data themselves:
 
     Sigma_t(x)   the noise of the empirical denoiser;    normal law:  lambda t/(2 lambda + t)       -> t/2 for lambda >> t
     C_h(x)       the posterior covariance at scale h;    normal law:  lambda h/(lambda + h)         -> lambda for lambda << h
@@ -24,10 +24,10 @@ from kss.kernels import variances as as_covariance
 
 
 def curvature_term(second_form: ArrayLike, tangential: ArrayLike, t: float) -> Float[Tensor, " m"]:
-    """`(1/2t) sum_ij II_ij H_ij`: leading bias of the score across a manifold, for a kernel with the tangential block H (k, k).
+    """`(1/2t) sum_ij II_ij S_ij`: leading bias of the score across a manifold, for a kernel with the tangential block S (k, k).
 
     `second_form` II (m, k, k): one symmetric matrix for each of m normal directions, in an orthonormal frame; its traces are the
-    mean-curvature vector. With `H = h I` it is `mollification.normal_bias`. Derived here.
+    mean-curvature vector. With `S = h I` it is `mollification.normal_bias`. Derived here.
 
     >>> curvature_term([[[-1.0, 0.0], [0.0, -0.5]]], [[0.02, 0.0], [0.0, 0.0]], t=0.01)
     tensor([-1.], dtype=torch.float64)

@@ -1,9 +1,9 @@
 r"""Smoothing over space against smoothing over noise levels.
 
 On the noise of an empirical score, in the CLT regime and along a flat manifold, a delay tau acts as a Gaussian kernel of variance tau:
-averages `E s_{t + tau}(x + V)`, `V ~ N(0, H)`, have the noise of the scale mixture
+averages `E s_{t + tau}(x + V)`, `V ~ N(0, S)`, have the noise of the scale mixture
 
-    sum_ij w_i w_j C(t I + H + (tau_i + tau_j)/2 I),     C(M) = (4 pi)^{-k/2} det(M)^{-1/2} M^{-1}/(2 N p_M).
+    sum_ij w_i w_j C(t I + S + (tau_i + tau_j)/2 I),     C(M) = (4 pi)^{-k/2} det(M)^{-1/2} M^{-1}/(2 N p_M).
 
 Across the manifold they differ. Space keeps the stiffness 1/t; where the manifold is flat it costs nothing. A delay makes it
 `1/(t + tau)`: the law that is sampled leaks, with the variance t + tau for t in each of the d - k normal directions, whether by
@@ -24,7 +24,7 @@ from kss.theory.bias_variance import small_time_noise
 def space_time_noise(
     t: float, tangential: ArrayLike, delays: ArrayLike, weights: ArrayLike, N: float, density: float
 ) -> Float[Tensor, "k k"]:
-    """Covariance of the noise along a manifold for a kernel with the tangential block H and delays tau_j >= 0 with weights w_j.
+    """Covariance of the noise along a manifold for a kernel with the tangential block S and delays tau_j >= 0 with weights w_j.
 
     `weights` are >= 0 and sum to 1. One delay 0: `small_time_noise`. Derived here.
 
