@@ -117,7 +117,8 @@ def product_of_circles(predict: Any = shape.curvature_term, *, generator: torch.
     """Circles of radii 1 and 2, a surface in R^4 with two normal directions: the score splits, and each circle's is a Bessel quotient."""
     form, block = np.zeros((2, 2, 2)), np.array([[0.7, 0.4], [0.4, 0.5]])
     form[0, 0, 0], form[1, 1, 1] = -1.0, -0.5
-    worst, at, weight = 0.0, *special.roots_hermitenorm(40)
+    at, weight = special.roots_hermitenorm(40)
+    worst = 0.0
     for t, h in ((1e-3, 1e-3), (2e-4, 1e-3), (1e-3, 1e-4)):
         got = np.asarray(predict(form, h * block, t))
         exact = []
