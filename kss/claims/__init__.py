@@ -31,6 +31,8 @@ from kss.claims import (  # noqa: F401 - importing a chapter's module enters its
     interpolation,
     interpolation_curved,
     kernel_adaptive,
+    kernel_costs,
+    kernel_scales,
     kernel_shape,
     kernel_space_time,
     kernel_sparse,

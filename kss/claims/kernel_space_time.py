@@ -7,15 +7,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import integrate, special
+from scipy import integrate
 
 from kss.claims.kernel_shape import CHAPTER, EPSILON, Numbers
 from kss.claims.registry import check, claim, instead, returns
 from kss.distributions import Empirical
 from kss.kernels import GaussianKernel
 from kss.scores import SpaceTime, TimeShifted, uniform_delays
-from kss.testing import sums
-from kss.testing.compare import agree, require
+from kss.testing.compare import agree
 from kss.testing.properties import numpy_generator
 from kss.theory import bias_variance
 from kss.theory.kernels import space_time
@@ -166,7 +165,7 @@ def _normal(x: float, v: float) -> float:
 
 
 @cache
-def _leaks(t: float, tau: float) -> tuple[float, float, float]:
+def leaks(t: float, tau: float) -> tuple[float, float, float]:
     """Both divergences by integrals over the line, and the path divergence by one over u."""
 
     def divergence(a: float, b: float) -> float:
@@ -211,7 +210,7 @@ def divergences_by_integration(predict: Any = space_time.leak, *, generator: tor
     """Delays of t/1000 to 1000 t, at two t, one and three normal directions: densities integrated, and the path."""
     worst, numbers = 0.0, Numbers()
     for t, ratio, c in itertools.product((0.01, 2.0), (1e-2, 0.5, 2.0, 1e3), (1, 3)):
-        forward, backward, path = _leaks(t, ratio * t)
+        forward, backward, path = leaks(t, ratio * t)
         for name, got, exact in (
             ("KL(p || q)", predict(c, t, ratio * t), c * forward),
             ("KL(q || p)", predict(c, t, ratio * t, "q to p"), c * backward),
@@ -256,144 +255,6 @@ def variance_of_the_generated_law(predict: Any = space_time.delayed_variance, *,
         )
         worst = max(worst, agree(f"variance, T = {t_max}, t = {t}, delay {tau}", predict(t_max, t, tau), solved.y[0, -1], 1e-5 * (t + tau)))
     return {"worst error/allowance": worst}
-
-
-# --- Which is cheaper -----------------------------------------------------------------------------------------------------
-
-claim(
-    "kernel.space_or_time",
-    title="For the same noise, space is cheaper than a delay unless the kernel is wide and the divergence forgiving",
-    statement=r"""Let $p = p_t$ be the law on a $k$-sphere of radius $R$ in $\mathbb R^d$ under noise, and let $q$ be the density whose
-score is the smoothed one (LED-KDE), or the delayed one ($p_{t+\tau}$), with $\tau = h$ for equal noise. To leading order space costs
-
-$$\frac{k^2h^2}{8R^2t} \text{ in both directions; a delay: } \quad
-\text{leak} + \frac{k^2h^2}{8R^2(t+h)} \text{ in } \mathrm{KL}(p\,\Vert\,q), \quad
-\text{leak} + \frac{k^2h^2}{8R^2t} \text{ in } \mathrm{KL}(q\,\Vert\,p),$$
-
-with the leak of {claim}`kernel.normal_leak`: a delay moves the ridge as far as the kernel does. In $\mathrm{KL}(q\,\Vert\,p)$ space is
-always cheaper. In $\mathrm{KL}(p\,\Vert\,q)$ it is cheaper for $h \ll t$ if $k^2h < 2(d-k)R^2$, and not if
-$\frac{k^2h^2}{4R^2t} > (d-k)\big(\log\frac ht - 1\big) + \frac{k^2h}{4R^2}$ with $h \gg t$: on a circle in the plane, $R = 1$, at
-$t = 10^{-4}$ and $h = 0.1$ it costs 17.8 nats, the delay 2.9.""",
-    source="""derived here; it corrects a rule of ours that forgot the ridge of the delayed law, and had the delay win in
-the second direction for `k^2 h > 4 (d - k) R^2`""",
-    regime=r"""Exact law, $t, h \ll R^2/k$ with any ratio $h/t$; relative remainder $O(k(t+h)/R^2)$, so that the ridge of the delayed
-law counts where $k^2h$ is not small beside $R^2$. Densities at one $t$; path divergences are other numbers. Further flat normal
-directions add to the leak only.""",
-    uses=("kernel.normal_leak", "interpolation.curvature_divergence", "kernel.space_time_noise"),
-    chapter=CHAPTER,
-    verdict="holds in regime",
-)
-
-
-@cache
-def _costs(k: int, radius: float, t: float, h: float) -> dict[tuple[str, str], float]:
-    """Divergences of radial profiles `r^k q(r)`, log q integrated from scores by Bessel functions; what is lost at the center: below."""
-    law, width = sums.Sphere(k, radius), math.sqrt(t + h)
-    r = np.linspace(max(radius - 9 * width, 0.02 * radius), radius + 9 * width, 1001)
-    step = r[1] - r[0]
-
-    def profile(score: np.ndarray) -> np.ndarray:
-        log = integrate.cumulative_simpson(score, dx=step, initial=0) + k * np.log(r)
-        return np.asarray(log - special.logsumexp(log) - math.log(step))
-
-    p, space, delay = profile(law.score(r, t)), profile(law.smoothed_score(r, t, h)), profile(law.score(r, t + h))
-    costs = {}
-    for name, q in (("space", space), ("delay", delay)):
-        costs[name, "p to q"] = float((np.exp(p) * (p - q)).sum() * step)
-        costs[name, "q to p"] = float((np.exp(q) * (q - p)).sum() * step)
-    return costs
-
-
-CASES = (
-    (1, 1.0, 0.01, 0.005),
-    (1, 1.0, 0.002, 0.02),
-    (2, 2.0, 0.02, 0.01),
-    (1, 1.0, 0.01, 0.001),
-    (300, 1.0, 2.5e-5, 5e-5),
-    (300, 2.0, 4e-4, 2e-4),
-    (100, 0.5, 1e-5, 1e-4),
-)
-DIRECTIONS = ("p to q", "q to p")
-
-
-def _total(k: int, radius: float, t: float, h: float, more: int, direction: str) -> tuple[float, float]:
-    """Exact costs of space and delay with `more` flat normal directions."""
-    costs = _costs(k, radius, t, h)
-    flat = _leaks(t, h)[0 if direction == "p to q" else 1]
-    return costs["space", direction], costs["delay", direction] + more * flat
-
-
-@check(
-    "kernel.space_or_time",
-    by="quadrature",
-    lane="full",
-    mutants={
-        "ridge forgotten": instead(lambda k, radius, t, h, codim, direction="p to q": space_time.leak(codim, t, h, direction)),
-        "ridge at the width of p": instead(
-            lambda k, radius, t, h, codim, direction="p to q": (
-                space_time.leak(codim, t, h, direction) + space_time.space_cost(k, radius, t, h)
-            )
-        ),
-        "fifteen percent": returns(lambda cost, *_: 1.15 * cost),
-        "directions exchanged": instead(
-            lambda k, radius, t, h, codim, direction="p to q": space_time.time_cost(
-                k, radius, t, h, codim, "q to p" if direction == "p to q" else "p to q"
-            )
-        ),
-    },
-)
-def cost_of_a_delay(predict: Any = space_time.time_cost, *, generator: torch.Generator) -> Numbers:
-    """Exact radial profiles, on circle and sphere and on spheres of high dimension, where the shift of the ridge is the larger part."""
-    worst, numbers = 0.0, Numbers()
-    for (k, radius, t, h), direction in itertools.product(CASES, DIRECTIONS):
-        exact = _total(k, radius, t, h, 0, direction)[1]
-        got = predict(k, radius, t, h, 1, direction)
-        # The coefficients of kt, kh in the shift's own correction (interpolation.curvature_divergence) are 9/2 or less, of t and h 10.
-        allowed = (10 + 4.5 * k) * (t + h) / radius**2 * exact
-        worst = max(worst, agree(f"delay, {k, radius, t, h}, {direction}", got, exact, allowed))
-        numbers[f"exact/formula, k = {k}, R = {radius:g}, t = {t:g}, h = {h:g}, {direction}"] = exact / got
-    return numbers | {"worst error/allowance": worst}
-
-
-@check(
-    "kernel.space_or_time",
-    by="quadrature",
-    lane="full",
-    mutants={
-        "space always": instead(lambda *_: True),
-        "delay always": instead(lambda *_: False),
-        "by the leak alone": instead(
-            lambda k, radius, t, h, codim, direction="p to q": (
-                space_time.space_cost(k, radius, t, h) < space_time.leak(codim, t, h, direction)
-            )
-        ),
-        "the other direction": instead(
-            lambda k, radius, t, h, codim, direction="p to q": space_time.space_is_cheaper(
-                k, radius, t, h, codim, "q to p" if direction == "p to q" else "p to q"
-            )
-        ),
-        "the opposite": returns(lambda answer, *_: not answer),
-    },
-)
-def who_wins(predict: Any = space_time.space_is_cheaper, *, generator: torch.Generator) -> Numbers:
-    """On circles and spheres, with up to twenty normal directions, in both directions; ties within 30 % left out."""
-    asked, numbers = 0, Numbers()
-    low = itertools.product((1, 2), (1.0, 2.0), ((0.01, 0.005), (0.002, 0.02), (2e-4, 0.05), (1e-4, 0.1)))
-    high = ((300, 1.0, (2.5e-5, 1e-4)), (300, 1.0, (1e-4, 1e-4)), (300, 1.0, (2e-5, 1e-5)), (100, 1.0, (1e-5, 1e-3)))
-    for k, radius, (t, h) in (*low, *high):
-        for more, direction in itertools.product((0, 19), DIRECTIONS):
-            space, delay = _total(k, radius, t, h, more, direction)
-            if abs(math.log(space / delay)) > 0.3:
-                answer = predict(k, radius, t, h, 1 + more, direction)
-                require(bool(answer) == (space < delay), f"{k, radius, t, h}, {more} more, {direction}: {space:.4g} and {delay:.4g}")
-                asked += 1
-            elif direction == "q to p":
-                require(space < delay, f"{k, radius, t, h}: {space:.4g} and {delay:.4g}, the delay is cheaper")
-            if k == 300 and more == 0:
-                numbers[f"space and delay, k = 300, t = {t:g}, h = {h:g}, {direction}"] = f"{space:.3g}, {delay:.3g}"
-    example = _total(1, 1.0, 1e-4, 0.1, 0, "p to q")
-    agree("the example's costs", example, [17.8, 2.9], 0.06)
-    return numbers | {"cases": asked, "space and delay in the example": list(example)}
 
 
 # --- The denoiser in time -------------------------------------------------------------------------------------------------
