@@ -22,8 +22,10 @@ from torch import Tensor
 from kss._validation import ArrayLike, as_positive, as_tensor, as_variances, reject
 from kss.kernels import variances as as_covariance
 
+Number = float | int
 
-def curvature_term(second_form: ArrayLike, tangential: ArrayLike, t: float) -> Float[Tensor, " m"]:
+
+def curvature_term(second_form: ArrayLike, tangential: ArrayLike, t: Number) -> Float[Tensor, " m"]:
     """`(1/2t) sum_ij II_ij S_ij`: leading bias of the score across a manifold, for a kernel with the tangential block S (k, k).
 
     `second_form` II (m, k, k): one symmetric matrix for each of m normal directions, in an orthonormal frame; its traces are the
@@ -35,7 +37,7 @@ def curvature_term(second_form: ArrayLike, tangential: ArrayLike, t: float) -> F
     forms, block = _forms(second_form), as_covariance("tangential", tangential)
     if block.shape != forms.shape[1:]:
         raise reject("tangential", tangential, f"a covariance {tuple(forms.shape[1:])}")
-    return torch.einsum("mij,ij->m", forms, block) / (2 * as_positive("t", t))
+    return torch.einsum("mij,ij->m", forms, block) / (2 * as_positive("t", float(t)))
 
 
 def circle_bias(radius: Any, t: Any, across: Any, along: Any) -> Any:
@@ -49,34 +51,34 @@ def circle_bias(radius: Any, t: Any, across: Any, along: Any) -> Any:
     return -(along * (1 + (3 * across - 9 * along / 4) / size) + t * (across - along) / size) / (2 * radius * t)
 
 
-def gaussian_noise(variances: ArrayLike, t: float) -> Float[Tensor, " d"]:
+def gaussian_noise(variances: ArrayLike, t: Number) -> Float[Tensor, " d"]:
     """Eigenvalues of `Sigma_t` at the mean of a normal law with these variances:
 
         lambda_a t/(2 lambda_a + t)  times  prod_b (lambda_b + t)/sqrt(t (2 lambda_b + t)).
 
     Their ratios tend to 1 where the variances are far above t. Derived here.
     """
-    spread, t = as_variances(variances), as_positive("t", t)
+    spread, t = as_variances(variances), as_positive("t", float(t))
     size = ((spread + t).log() - (t * (2 * spread + t)).log() / 2).sum().exp()
     return size * spread * t / (2 * spread + t)
 
 
-def local_variances(variances: ArrayLike, h: float) -> Float[Tensor, " d"]:
+def local_variances(variances: ArrayLike, h: Number) -> Float[Tensor, " d"]:
     """`lambda_a h/(lambda_a + h)`: eigenvalues of the posterior covariance `C_h` of a normal law, anywhere."""
-    spread, h = as_variances(variances), as_positive("h", h)
+    spread, h = as_variances(variances), as_positive("h", float(h))
     return spread * h / (spread + h)
 
 
-def normal_covariance(second_form: ArrayLike, h: float) -> Float[Tensor, "m m"]:
+def normal_covariance(second_form: ArrayLike, h: Number) -> Float[Tensor, "m m"]:
     """`(h^2/2) sum_ij II_ij II_ij^T`: block of `C_h` across a manifold, at a point of it, leading order in h. Along it `C_h` is `h I`.
 
     Next to its tangent space the manifold is `II(u, u)/2`, and u has the variance h. On a k-sphere it is `k h^2/2R^2`. Derived here.
     """
     forms = _forms(second_form)
-    return as_positive("h", h) ** 2 / 2 * torch.einsum("aij,bij->ab", forms, forms)
+    return as_positive("h", float(h)) ** 2 / 2 * torch.einsum("aij,bij->ab", forms, forms)
 
 
-def data_scale_kernel(scale: ArrayLike, size: float) -> Float[Tensor, "k k"]:
+def data_scale_kernel(scale: ArrayLike, size: Number) -> Float[Tensor, "k k"]:
     """`size A A^T`: the kernel for data `X = A Y`, Y without preferred direction, and errors of the score in the metric `|A^T e|^2`.
 
     In the coordinates of Y it is `size I`.
@@ -84,7 +86,7 @@ def data_scale_kernel(scale: ArrayLike, size: float) -> Float[Tensor, "k k"]:
     matrix = as_tensor("scale", scale).double()
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or matrix.numel() == 0 or float(torch.linalg.det(matrix)) == 0:
         raise reject("scale", scale, "an invertible matrix (k, k)")
-    return as_positive("size", size) * matrix @ matrix.mT
+    return as_positive("size", float(size)) * matrix @ matrix.mT
 
 
 def _forms(second_form: ArrayLike) -> Float[Tensor, "m k k"]:

@@ -20,9 +20,11 @@ from torch import Tensor
 from kss._validation import ArrayLike, as_positive, as_tensor, as_variances, reject
 from kss.theory.bias_variance import small_time_noise
 
+Number = float | int
+
 
 def space_time_noise(
-    t: float, tangential: ArrayLike, delays: ArrayLike, weights: ArrayLike, N: float, density: float
+    t: Number, tangential: ArrayLike, delays: ArrayLike, weights: ArrayLike, N: Number, density: float
 ) -> Float[Tensor, "k k"]:
     """Covariance of the noise along a manifold for a kernel with the tangential block S and delays tau_j >= 0 with weights w_j.
 
@@ -40,13 +42,13 @@ def space_time_noise(
     return total
 
 
-def leak(codimension: Any, t: float, delay: float, direction: str = "p to q") -> Any:
+def leak(codimension: Any, t: Number, delay: Number, direction: str = "p to q") -> Any:
     """Divergence between the normal parts `p = N(0, t)` and `q = N(0, t + tau)` in `codimension` d - k directions, in nats.
 
     "p to q": `KL(p || q) = (d-k)/2 (t/(t + tau) - 1 - log(t/(t + tau)))`, which is also the path divergence
     `(1/2) int_t^oo E_{p_u}|s_u - s_{u+tau}|^2 du`; "q to p": `KL(q || p) = (d-k)/2 (tau/t - log(1 + tau/t))`. Derived here.
     """
-    a = float(as_tensor("delay", delay)) / as_positive("t", t)
+    a = float(as_tensor("delay", delay)) / as_positive("t", float(t))
     if a < 0:
         raise reject("delay", delay, "a variance >= 0")
     return codimension / 2 * (math.log1p(a) - a / (1 + a) if _forward(direction) else a - math.log1p(a))
@@ -62,17 +64,17 @@ def ridge_cost(k: Any, radius: Any, t: Any, h: Any, delay: Any, direction: str =
     return (k * (h + delay) / (2 * radius)) ** 2 / (2 * width)
 
 
-def space_cost(k: Any, radius: Any, t: float, h: float) -> Any:
+def space_cost(k: Any, radius: Any, t: Number, h: Number) -> Any:
     """`k^2 h^2/(8 R^2 t)`, in both directions: smoothing over space on a k-sphere, leading order for t, h << R^2."""
     return ridge_cost(k, radius, t, h, 0.0)
 
 
-def time_cost(k: Any, radius: Any, t: float, delay: float, codimension: Any, direction: str = "p to q") -> Any:
+def time_cost(k: Any, radius: Any, t: Number, delay: Number, codimension: Any, direction: str = "p to q") -> Any:
     """`leak + ridge_cost`: a delay on a k-sphere in R^d, `codimension` d - k; leading order for t, tau << R^2."""
     return leak(codimension, t, delay, direction) + ridge_cost(k, radius, t, 0.0, delay, direction)
 
 
-def space_is_cheaper(k: Any, radius: Any, t: float, h: float, codimension: Any, direction: str = "p to q") -> bool:
+def space_is_cheaper(k: Any, radius: Any, t: Number, h: Number, codimension: Any, direction: str = "p to q") -> bool:
     """Is smoothing over space by h cheaper than a delay of h, which removes as much noise? `space_cost < time_cost`.
 
     "q to p": always. "p to q": if `k^2 h^3/(8 R^2 t (t + h)) < (d-k)/2 (log(1 + h/t) - h/(t + h))`. On a k-sphere, t, h << R^2.
@@ -91,14 +93,14 @@ def delayed_variance(t_max: Any, t: Any, delay: Any) -> Any:
     return t + delay - delay * ((t + delay) / (t_max + delay)) ** 2
 
 
-def denoiser_variance(variance: float, t: float, delays: ArrayLike, weights: ArrayLike) -> float:
+def denoiser_variance(variance: Number, t: Number, delays: ArrayLike, weights: ArrayLike) -> float:
     """`t / sum_j w_j (t + tau_j)/(v + t + tau_j)`: variance sampled at t with `(E m_{t+tau}(x) - x)/t`, for a normal law of variance v.
 
     Right across a flat manifold (v = 0: t). Along it (the right one: v + t) too small; for one delay and `v >> t + tau` it is the
     right one divided by `(t + tau)/t`, a temperature. Langevin dynamics at t. Derived here.
     """
     tau, w = _rule(delays, weights)
-    spread, t = float(as_variances([variance])[0]), as_positive("t", t)
+    spread, t = float(as_variances([variance])[0]), as_positive("t", float(t))
     slope = 1 - (w * spread / (spread + t + tau)).sum()
     return t / float(slope)
 
