@@ -24,7 +24,7 @@ Number = float | int
 
 
 def space_time_noise(
-    t: Number, tangential: ArrayLike, delays: ArrayLike, weights: ArrayLike, N: Number, density: float
+    t: Number, tangential: ArrayLike, delays: ArrayLike, weights: ArrayLike, N: Number, density: Number
 ) -> Float[Tensor, "k k"]:
     """Covariance of the noise along a manifold for a kernel with the tangential block S and delays tau_j >= 0 with weights w_j.
 
