@@ -24,7 +24,7 @@ from kss.dynamics import probability_flow_drift
 from kss.scores.protocol import Score, score_function
 
 LOOSER = 100.0
-"""The solver's error is taken as the change from a tolerance so many times larger, which is mostly the error of that one."""
+"""The tolerance of the second solution, by which the error of the first is estimated, in units of the first's."""
 
 Field = Callable[[Tensor, float], tuple[Tensor, Tensor]]
 """`(x, t) -> (s (n, d), div s (n, K))`, with one column for each estimate of the divergence."""
@@ -45,8 +45,8 @@ class FlowLogLikelihood(NamedTuple):
     value: Float[Tensor, " n"]
     error: Float[Tensor, " n"]
     """Standard error, from the probes; 0 where the divergence is exact."""
-    solver_error: Float[Tensor, " n"]
-    """How much `value` differs from a solution with a tolerance `LOOSER` times as large."""
+    solver_error: float
+    """The largest change of a value from a solution with a tolerance `LOOSER` times as large: mostly the error of that one."""
 
 
 def flow_log_likelihood(
@@ -98,7 +98,7 @@ def flow_log_likelihood(
     each, loose = solve(tolerance), solve(min(LOOSER * tolerance, 0.1))
     value = each.mean(-1)
     error = torch.zeros_like(value) if each.shape[-1] == 1 else each.std(-1) / math.sqrt(each.shape[-1])
-    return FlowLogLikelihood(value, error, (value - loose.mean(-1)).abs())
+    return FlowLogLikelihood(value, error, float((value - loose.mean(-1)).abs().max()))
 
 
 def follow_flow(
