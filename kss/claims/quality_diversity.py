@@ -81,12 +81,12 @@ claim(
     "quality.diversity",
     title="Counting kinds does not find copies",
     statement=r"""Let $V_i$ be the probability that training point $i$ is nearest to a sample. The share of pairs of samples with the
-same nearest training point has mean $\sum_i V_i^2 \ge \frac1N$, with equality for a generator that copies all training points equally often. For
-fresh samples on a circle, with uniform training points, the mean is $\frac3{2(N + 1)}$. So the effective number, one over this mean, is larger
-for copies than for fresh samples: $N$ against $\frac23(N + 1)$.""",
+same nearest training point has mean $\sum_i V_i^2 \ge \frac1N$, with equality for a generator that copies all training points
+equally often. For fresh samples on a circle, with uniform training points, the mean is $\frac3{2(N + 1)}$. So the effective number, one
+over this mean, is larger for copies than for fresh samples: $N$ against $\frac23(N + 1)$.""",
     source="derived here (the share is Simpson's index)",
-    regime=r"""Independent samples. Mean and bound: every training set of $N$ different points. Circle: $N \ge 3$ independent uniform training
-points; mean over training set and samples.""",
+    regime=r"""Independent samples. Mean and bound: every training set of $N$ different points. Circle: $N \ge 3$ independent uniform
+training points; mean over training set and samples.""",
     chapter=CHAPTER,
     verdict="holds",
 )
