@@ -72,8 +72,8 @@ def flow_log_likelihood(
     `div s` is exact by default: from the posterior covariance of a `Distribution`, from a method `score_and_divergence(x, t)`, or else by
     automatic differentiation (d passes). With `probes = K >= 2` it is estimated from K vectors of random signs for each point, and needs
     `generator`; `probes` may also be the vectors themselves, (K, d) or (K, n, d), whose mean `v v^T` should be the identity. `tolerance`
-    is that of the solver (Dormand-Prince in log t), relative and absolute, for all points together: where the score is steep at a few of them,
-    as an empirical one at small t, their errors are a thousand times as large and more. Look at `solver_error`. Source: Chen et al.,
+    is that of the solver (Dormand-Prince in log t), relative and absolute, for all points together: where the score is steep at a few of
+    them, as an empirical one at small t, their errors are a thousand times as large and more. Look at `solver_error`. Source: Chen et al.,
     arXiv 1806.07366; Grathwohl et al., arXiv 1810.01367; Song et al., arXiv 2011.13456, section 4.3.
 
     >>> from kss.distributions import Gaussian

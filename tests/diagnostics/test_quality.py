@@ -35,9 +35,10 @@ def test_one_point_against_one_point():
 @pytest.mark.parametrize("power", [1, 1.0, 2, 3.5])
 def test_equal_sets_are_at_distance_zero(power):
     x = PLANE.sample(7, 1)
-    assert sliced_wasserstein(x, x.flip(0), power=power, generator=0) == (0.0, 0.0)
+    assert sliced_wasserstein(x, x, power=power, generator=0) == (0.0, 0.0)
+    assert sliced_wasserstein(x, x.flip(0), power=power, generator=0).value < 1e-14
     # Each point doubled is the same law.
-    assert sliced_wasserstein(x, x.repeat(2, 1), power=power, generator=0).value < 1e-15 ** (1 / power)
+    assert sliced_wasserstein(x, x.repeat(2, 1), power=power, generator=0).value < 1e-14
 
 
 def test_it_is_symmetric_and_scales_from_tiny_to_huge():
@@ -82,7 +83,7 @@ def test_any_dtype_and_arrays(kind):
         ("held_out", {"held_out": torch.zeros(0, 2)}),
         ("power", {"power": 0.5}),
         ("directions", {"directions": 1}),
-        ("generator", {"generator": 1.5}),
+        ("generator", {"generator": True}),
     ],
 )
 def test_sliced_wasserstein_names_what_is_wrong(name, change):
@@ -145,9 +146,8 @@ def test_huge_distances_overflow_nothing():
 
 @pytest.mark.slow
 def test_the_error_of_the_statistic():
-    runs = [
-        kernel_two_sample(PLANE.sample(40, 2 * i), 1.5 * PLANE.sample(60, 2 * i + 1) + 1, bandwidths=[1.0], generator=0) for i in range(300)
-    ]
+    pairs = [(PLANE.sample(40, 2 * i), 1.5 * PLANE.sample(60, 2 * i + 1) + 1) for i in range(300)]
+    runs = [kernel_two_sample(x, y, bandwidths=[1.0], generator=0) for x, y in pairs]
     spread = float(np.std([run.statistic for run in runs]))
     # 300 runs know a standard deviation to about 4 %.
     assert spread == pytest.approx(math.sqrt(np.mean([run.error**2 for run in runs])), rel=0.2)
@@ -186,13 +186,13 @@ def test_one_point_three_ways_and_probes_agree():
         def score_and_divergence(self, x, t):
             return data.score(x, t), (data.posterior(x, t).covariance_trace / t - 2) / t
 
-    run = {"t_min": 0.2, "t_max": 4.0, "reference": data}
+    run = {"t_min": 0.2, "t_max": 4.0, "reference": data, "tolerance": 1e-4}
     exact = float(data.log_density(x, 0.2)[0])
     for score in (data, data.score, Known()):
         assert float(flow_log_likelihood(score, x, **run).value[0]) == pytest.approx(exact, abs=1e-3)
-    found = flow_log_likelihood(data.score, x, probes=100, generator=1, **run)
+    found = flow_log_likelihood(data.score, x, probes=16, generator=1, **run)
     assert abs(float(found.value[0]) - exact) < 5 * float(found.error[0])
-    for shape in ((100, 2), (100, 1, 2)):
+    for shape in ((3, 2), (3, 1, 2)):
         given = torch.ones(*shape, dtype=torch.float64)
         assert float(flow_log_likelihood(data.score, x, probes=given, **run).error[0]) < 1e-12
 
@@ -214,8 +214,8 @@ def test_a_mollified_gaussian_score_is_exact_and_float32_points_are_taken():
 
 def test_held_out_likelihood_is_largest_for_the_law_itself():
     law = GaussianMixture([[0.0], [3.0]], [[[0.2]], [[0.5]]])
-    x = law.diffuse(400, 0.1, 1)
-    run = {"t_min": 0.1, "t_max": 20.0}
+    x = law.diffuse(200, 0.1, 1)
+    run = {"t_min": 0.1, "t_max": 20.0, "tolerance": 1e-4}
     true = flow_log_likelihood(law, x, reference=law, **run).value.mean()
     data = Empirical(law.sample(20, 2))
     copies = flow_log_likelihood(data, x, reference=data, **run).value.mean()
@@ -274,5 +274,5 @@ def test_diversity_of_one_kind_and_of_all():
     data = torch.arange(5.0).unsqueeze(1)
     assert training_point_diversity(data[:1].repeat(7, 1), data) == (1, 1.0, 1.0)
     assert training_point_diversity(data, data) == (5, 0.0, math.inf)
-    with pytest.raises(ValueError, match="^samples = "):
+    with pytest.raises(ValueError, match=r"^samples = "):
         training_point_diversity(data[:1], data)
