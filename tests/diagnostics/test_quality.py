@@ -202,7 +202,7 @@ def test_the_solver_error_is_honest_where_the_score_is_steep():
     x = PLANE.sample(20, 2)
     found = flow_log_likelihood(data, x, t_min=0.01, t_max=9.0, reference=data)
     error = float((found.value - data.log_density(x, 0.01)).abs().max())
-    assert error <= found.solver_error < 1.0
+    assert error <= float(found.solver_error.max()) < 0.1
 
 
 def test_a_mollified_gaussian_score_is_exact_and_float32_points_are_taken():
