@@ -3,8 +3,19 @@
 from kss.diagnostics.bandwidth import ClosestBandwidth, ScoreFamily, closest_bandwidth
 from kss.diagnostics.dimension import DimensionEstimate, NoScalingWindow, Profile, intrinsic_dimension, scaling_profile
 from kss.diagnostics.divergence import KnnKl, flow_kl, knn_kl
+from kss.diagnostics.diversity import Coverage, Diversity, coverage, expected_coverage, training_point_diversity
+from kss.diagnostics.likelihood import FlowLogLikelihood, flow_log_likelihood
 from kss.diagnostics.memorization import CopyTest, MemorizationTest, Threshold, memorization_test
 from kss.diagnostics.path_divergence import EffectiveSize, PathDivergence, effective_dataset_size, mean_path_divergence
+from kss.diagnostics.quality import (
+    Floor,
+    SlicedWasserstein,
+    TwoSample,
+    kernel_two_sample,
+    median_bandwidths,
+    sliced_wasserstein,
+    sliced_wasserstein_floor,
+)
 from kss.diagnostics.rarefaction import (
     BetaFit,
     ImpostorCurve,
@@ -20,8 +31,12 @@ __all__ = [
     "BetaFit",
     "ClosestBandwidth",
     "CopyTest",
+    "Coverage",
     "DimensionEstimate",
+    "Diversity",
     "EffectiveSize",
+    "Floor",
+    "FlowLogLikelihood",
     "ImpostorCurve",
     "Interval",
     "KnnKl",
@@ -31,21 +46,31 @@ __all__ = [
     "Profile",
     "RegionErrors",
     "ScoreFamily",
+    "SlicedWasserstein",
     "SupervisionReport",
     "Threshold",
+    "TwoSample",
     "close_pairs",
     "closest_bandwidth",
+    "coverage",
     "effective_dataset_size",
+    "expected_coverage",
     "fit_beta",
     "flow_kl",
+    "flow_log_likelihood",
     "impostor_curve",
     "intrinsic_dimension",
+    "kernel_two_sample",
     "knn_kl",
     "mean_path_divergence",
+    "median_bandwidths",
     "memorization_test",
     "pooled_false_alarm",
     "rarefied_false_alarm",
     "scaling_profile",
     "shells_hit",
+    "sliced_wasserstein",
+    "sliced_wasserstein_floor",
     "supervision_report",
+    "training_point_diversity",
 ]
