@@ -3,36 +3,52 @@
 from kss.scores.corrected import BiasCorrected
 from kss.scores.led_kde import LedKde
 from kss.scores.mollified import Averaged, Mollified
-from kss.scores.network import (
+from kss.scores.network import FromDenoiser, from_denoiser
+from kss.scores.process import InProcess, to_denoiser
+from kss.scores.protocol import HasScore, Score, score_function
+from kss.scores.schedules import (
     EDM,
+    AlphaBar,
+    BrownianMotion,
+    Coefficients,
     DiscreteVariancePreserving,
-    FromDenoiser,
+    LogSNR,
+    OrnsteinUhlenbeck,
     Schedule,
     VarianceExploding,
     VariancePreserving,
-    from_denoiser,
+    coefficients,
+    convert,
 )
-from kss.scores.protocol import HasScore, Score, score_function
 from kss.scores.shifted import TimeShifted
 from kss.scores.tempered import TemperatureSmoothed
 from kss.scores.unconditioned import NoiseUnconditioned
 
 __all__ = [
     "EDM",
+    "AlphaBar",
     "Averaged",
     "BiasCorrected",
+    "BrownianMotion",
+    "Coefficients",
     "DiscreteVariancePreserving",
     "FromDenoiser",
     "HasScore",
+    "InProcess",
     "LedKde",
+    "LogSNR",
     "Mollified",
     "NoiseUnconditioned",
+    "OrnsteinUhlenbeck",
     "Schedule",
     "Score",
     "TemperatureSmoothed",
     "TimeShifted",
     "VarianceExploding",
     "VariancePreserving",
+    "coefficients",
+    "convert",
     "from_denoiser",
     "score_function",
+    "to_denoiser",
 ]
