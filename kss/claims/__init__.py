@@ -42,6 +42,7 @@ from kss.claims import (  # noqa: F401 - importing a chapter's module enters its
     noise,
     noise_small_time,
     pitchfork,
+    processes,
     scores_and_heat,
     speciation,
     spectral,

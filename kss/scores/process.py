@@ -73,6 +73,13 @@ class InProcess:
         place = self._place(y, label)
         return self._law.posterior(place.x, place.t).covariance().to(place.dtype)
 
+    def moments(self, y: ArrayLike, label: ArrayLike) -> tuple[Tensor, Tensor, Tensor]:
+        """`denoise`, `posterior_covariance` and `log_density` together, from one posterior."""
+        place = self._place(y, label)
+        posterior = self._law.posterior(place.x, place.t)
+        log_density = posterior.log_evidence - place.x.shape[-1] * place.scale.squeeze(-1).log()
+        return posterior.mean.to(place.dtype), posterior.covariance().to(place.dtype), log_density.to(place.dtype)
+
     def log_density(self, y: ArrayLike, label: ArrayLike) -> Float[Tensor, "*batch"]:
         """`log p_t(y/a) - d log a`, of shape (...)."""
         place = self._place(y, label)
