@@ -43,6 +43,7 @@ from kss.claims import (  # noqa: F401 - importing a chapter's module enters its
     noise_small_time,
     pitchfork,
     processes,
+    processes_theorems,
     scores_and_heat,
     speciation,
     spectral,

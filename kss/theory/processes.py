@@ -92,6 +92,15 @@ def small_time_score_covariance(
     return clt.small_time_covariance(law, x, t) / (as_count("N", N) * (scale * t)[..., None, None] ** 2)
 
 
+def small_time_excess(square: Any, variance: Any, growth: Any = 0.0) -> Any:
+    """`(1 + gamma v + (2 gamma v - 1) x^2/v)/(4 v)`: the exact noise over its small-time form is `1 + (this) t + O(t^2)`, law N(0, v), k = 1.
+
+    `square` is `x^2 = (y/a)^2`. With `growth` gamma = 0 for the form at `y/a`, as `small_time_score_covariance` has it; with the process's gamma
+    for the form taken at y itself, `(g^2 s)^{-3/2} (4 pi)^{-1/2}/(2 N p(y))`.
+    """
+    return (1 + growth * variance + (2 * growth * variance - 1) * square / variance) / (4 * variance)
+
+
 def score_bias(law: Distribution, y: ArrayLike, label: ArrayLike, bandwidth: float, *, schedule: Schedule) -> Averaged:
     """`G_H * q - q` at y (..., d) and the error of the quadrature; `label` and H = `bandwidth` are numbers, in the process's units."""
     x, t, scale = _place(y, label, schedule)
@@ -148,12 +157,14 @@ def affine_path_kl(
 
 
 def constant_bandwidth_gain(h: Any, growth: Any, t: Any, *, k: int, t_max: float, log: Any = math.log) -> Any:
-    """`(4 gamma h/(k + 4)) (1 - (k/2)(t/h) log(T/t))`: by which fraction the least path divergence falls if the bandwidth is constant
-    in the process, not in variance time.
+    """`gamma h [1 - (k/2)(1 - r)(log(T/t) - 1)]/(1 + (k/4) r)`, `r = h/(t + h)`: by which fraction the least path divergence falls if the
+    bandwidth is held constant in the process, not in variance time.
 
-    First order in `gamma h`, for `t << h << T` (terms of relative order t/h are left out); h is the best bandwidth.
+    h is the best bandwidth in variance time. First order in gamma, for `h, t << T << 1/gamma`. By the envelope theorem the derivative with respect to
+    gamma is that of `affine_path_kl` at fixed h; at the minimum the bias is `(k/4) r` times the noise.
     """
-    return 4 * growth * h / (k + 4) * (1 - k * t / (2 * h) * log(t_max / t))
+    share = h / (t + h)
+    return growth * h * (1 - k / 2 * (1 - share) * (log(t_max / t) - 1)) / (1 + k / 4 * share)
 
 
 def _place(y: ArrayLike, label: ArrayLike, schedule: Schedule) -> tuple[Tensor, Tensor, Tensor]:
