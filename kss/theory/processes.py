@@ -93,7 +93,7 @@ def small_time_score_covariance(
 
 
 def small_time_excess(square: Any, variance: Any, growth: Any = 0.0) -> Any:
-    """`(1 + gamma v + (2 gamma v - 1) x^2/v)/(4 v)`: the exact noise over its small-time form is `1 + (this) t + O(t^2)`, law N(0, v), k = 1.
+    """`(1 + gamma v + (2 gamma v - 1) x^2/v)/(4 v)`: the exact noise is its small-time form times `1 + (this) t + O(t^2)`, for N(0, v), k = 1.
 
     `square` is `x^2 = (y/a)^2`. With `growth` gamma = 0 for the form at `y/a`, as `small_time_score_covariance` has it; with the process's gamma
     for the form taken at y itself, `(g^2 s)^{-3/2} (4 pi)^{-1/2}/(2 N p(y))`.
