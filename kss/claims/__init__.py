@@ -45,6 +45,7 @@ from kss.claims import (  # noqa: F401 - importing a chapter's module enters its
     processes,
     processes_bandwidth,
     processes_noise,
+    processes_practice,
     scores_and_heat,
     speciation,
     spectral,

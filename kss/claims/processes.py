@@ -13,7 +13,6 @@ from kss.claims.registry import check, claim, instead, returns
 from kss.distributions import Distribution, Empirical, GaussianMixture
 from kss.kernels import GaussianKernel
 from kss.scores import (
-    EDM,
     BrownianMotion,
     Coefficients,
     InProcess,
@@ -23,11 +22,8 @@ from kss.scores import (
     VarianceExploding,
     VariancePreserving,
     coefficients,
-    from_denoiser,
-    to_denoiser,
 )
 from kss.testing.compare import agree
-from kss.testing.properties import numpy_generator
 from kss.theory import processes
 
 CHAPTER = "other_processes"
@@ -309,132 +305,3 @@ def coefficients_by_definition(predict: Any = coefficients, *, generator: torch.
             worst = max(worst, agree(f"f of {name} at {label}", found.drift, drift, 1e-14 * abs(drift)))
             worst = max(worst, agree(f"g^2 of {name} at {label}", found.noise, noise, 1e-14 * noise))
     return {"worst error/allowance": worst}
-
-
-claim(
-    "process.round_trip",
-    title="Into a network's convention and back, nothing is lost but rounding",
-    statement=r"""Let $x = y/a$, $m = x + t\,s_t(x)$ and $\sigma = a\sqrt t$. A perfect network sees $Y = aX_0 + \sigma Z$ and returns
-
-$$\mathbb E[X_0 \mid Y] = m, \quad \mathbb E[Z \mid Y] = -\sqrt t\,s_t, \quad q_c = \frac{s_t}a, \quad
-\mathbb E[aZ - \sigma X_0 \mid Y] = -\sqrt t\left(ax + \frac{s_t}a\right), \quad
-F = \frac{\sqrt t}{S}\left(\frac xr + r\,s_t\right),\ r = \sqrt{t + S^2},$$
-
-according to its prediction: "x0", "eps", "score", "v", or "F" inside of EDM with $S = \sigma_{\text{data}}$. Going there and back
-(`from_denoiser(to_denoiser(s))`) changes a score by rounding only.""",
-    source="predictions: Ho et al. 2006.11239, Salimans and Ho 2202.00512, Karras et al. 2206.00364; the inverse derived here",
-    regime=r"""Every score, all $t > 0$ in the range of the schedule; "v" where $a^2 + \sigma^2 = 1$. Rounding is relative to the larger of
-$|s_t|$, $1/\sqrt t$ and (for "x0") $|x|/t$.""",
-    uses=("process.change_of_time",),
-    chapter=CHAPTER,
-    verdict="holds",
-)
-
-PREDICTIONS: dict[str, tuple[Any, ...]] = {
-    "OU": ("x0", "eps", "score", "v"),
-    "OU, rate 0.3": ("x0", "eps", "score"),
-    "VE": ("x0", "eps", "score"),
-    "VP": ("x0", "eps", "score", "v"),
-    "VP, 999 tau": ("x0", "eps", "score", "v"),
-}
-
-
-def other(prediction: Any) -> Any:
-    """Mistaken for another one: eps and score."""
-    return {"eps": "score", "score": "eps"}.get(prediction, prediction)
-
-
-@check(
-    "process.round_trip",
-    by="property",
-    mutants={
-        "off by 1e-10": returns(lambda model, *_, **__: lambda y, c: model(y, c) * (1 + 1e-10)),
-        "sign of eps": returns(lambda model, *_, prediction, **__: (lambda y, c: -model(y, c)) if prediction == "eps" else model),
-        "score for eps": instead(
-            lambda score, schedule, prediction: to_denoiser(
-                score, schedule=schedule, prediction="score" if prediction == "eps" else prediction
-            )
-        ),
-        "score in variance time": instead(
-            lambda score, schedule, prediction: (
-                (lambda y, c: score.score(y, schedule.time(c)))
-                if prediction == "score"
-                else to_denoiser(score, schedule=schedule, prediction=prediction)
-            )
-        ),
-        "x0 times a": returns(
-            lambda model, *_, schedule, prediction: (
-                (lambda y, c: schedule.scale(schedule.time(c)).reshape(-1, 1) * model(y, c)) if prediction == "x0" else model
-            )
-        ),
-    },
-)
-def predictions_by_definition(predict: Any = to_denoiser, *, generator: torch.Generator) -> Numbers:
-    """Means of X_0, Z and a Z - sigma X_0 over the posterior of data, and F solved from Karras et al.'s D = c_skip x + c_out F."""
-    worst = 0.0
-    for name, predictions in PREDICTIONS.items():
-        schedule = DEFINITIONS[name].schedule
-        for label, prediction in itertools.product(DEFINITIONS[name].labels[1:], predictions):
-            at = moments(name, label)
-            y = places(DATA, at, generator)
-            mean, sigma = seen_directly(DATA, y.numpy(), at).denoise, math.sqrt(at.variance)
-            noise = (y.numpy() - at.scale * mean) / sigma
-            expected = {"x0": mean, "eps": noise, "score": -noise / sigma, "v": at.scale * noise - sigma * mean}[prediction]
-            got = predict(DATA, schedule=schedule, prediction=prediction)(y, torch.full((5,), label, dtype=torch.float64))
-            unit = 1 / sigma if prediction == "score" else 1.0
-            allowed = 2e-14 * unit * (1 + np.abs(y.numpy()).max()) * (1 + at.scale / sigma) ** 2
-            worst = max(worst, agree(f"{prediction} of {name} at {label}", got, expected, allowed))
-    for data, sigma in itertools.product((0.5, 2.0), (0.03, 0.4, 30.0)):
-        x = places(DATA, Moments(1.0, sigma**2), generator)
-        mean = seen_directly(DATA, x.numpy(), Moments(1.0, sigma**2)).denoise
-        total = sigma**2 + data**2
-        expected = (mean - data**2 / total * x.numpy()) * math.sqrt(total) / (sigma * data)
-        model = predict(DATA, schedule=EDM(data), prediction="F")
-        got = model(x / math.sqrt(total), torch.full((5,), math.log(sigma) / 4, dtype=torch.float64))
-        worst = max(worst, agree(f"F with S = {data}, sigma = {sigma}", got, expected, 2e-14 * (1 + 1 / sigma) ** 2 * (1 + 1 / data)))
-    return {"worst error/allowance": worst}
-
-
-@check(
-    "process.round_trip",
-    by="property",
-    mutants={
-        "off by 1e-10": returns(lambda score, *_, **__: Scaled(score, 1 + 1e-10)),
-        "sign": returns(lambda score, *_, **__: Scaled(score, -1.0)),
-        "read as another prediction": instead(
-            lambda model, schedule, prediction: from_denoiser(
-                model, schedule=schedule, prediction="eps" if prediction == "score" else prediction
-            )
-        ),
-        "read on another schedule": instead(
-            lambda model, schedule, prediction: from_denoiser(
-                model, schedule=EDM(0.5) if prediction == "F" else OrnsteinUhlenbeck(1.01, 2.02), prediction=prediction
-            )
-        ),
-    },
-)
-def there_and_back(predict: Any = from_denoiser, *, generator: torch.Generator) -> Numbers:
-    """Scores of a law, of data, and a function without a denoiser, seen by every prediction, come back; t over four decades."""
-    worst, rng = 0.0, numpy_generator(generator)
-    bare = lambda x, t: torch.sin(x) - x / (1 + torch.as_tensor(t).reshape(-1, 1))  # noqa: E731
-    cases = [(DEFINITIONS[name].schedule, p) for name, ps in PREDICTIONS.items() for p in ps] + [(EDM(0.7), "F")]
-    for (schedule, prediction), base in itertools.product(cases, (MIXTURE, DATA, bare)):
-        back = predict(to_denoiser(base, schedule=schedule, prediction=prediction), schedule=schedule, prediction=prediction)
-        t = torch.as_tensor(10.0 ** rng.uniform(-2, 1.8, 5).clip(max=0.75 if prediction == "v" else 2))
-        t = t.clamp_max(5.0) if isinstance(schedule, VariancePreserving) else t
-        x = MIXTURE.sample(5, generator) + t.sqrt().unsqueeze(-1) * torch.randn(5, 2, dtype=torch.float64, generator=generator)
-        expected = base(x, t) if callable(base) else base.score(x, t)
-        # The label is rounded, which moves t by 1e-15 or so of itself; x/a and (D - x)/t lose as many digits.
-        allowed = 2e-14 * (expected.abs().amax(-1) + t**-0.5 + x.abs().amax(-1) / t).unsqueeze(-1) * (1 + 1 / t).unsqueeze(-1)
-        worst = max(worst, agree(f"{prediction} on {schedule}", back.score(x, t), expected, allowed))
-    return {"worst error/allowance": worst}
-
-
-class Scaled(NamedTuple):
-    """A score times a number, for mutants."""
-
-    base: Any
-    factor: float
-
-    def score(self, x: Any, t: Any) -> Any:
-        return self.factor * self.base.score(x, t)

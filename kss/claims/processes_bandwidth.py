@@ -275,8 +275,8 @@ claim(
     statement=r"""The theorem's bandwidth, constant along the path, may be held constant in the process just as well: the best one is the
 same, and so is the divergence.""",
     source="a tempting reading; settled here",
-    regime=r"""Where $1/a^2 = 1 + \gamma t$ ($\gamma = 2\theta/g^2$; 1 in every variance preserving process, whatever its clock) a constant $H$
-is the bandwidth $H(1 + \gamma t)$ in variance time, and the path divergence from $T$ to $t$ becomes
+    regime=r"""Where $1/a^2 = 1 + \gamma t$ ($\gamma = 2\theta/g^2$; 1 in every variance preserving process, whatever its clock) a
+constant $H$ is the bandwidth $H(1 + \gamma t)$ in variance time, and the path divergence from $T$ to $t$ becomes
 
 $$\frac{\langle|H_x|^2\rangle H^2}{8}\left(\frac1t - \frac1T + 2\gamma\log\frac Tt + \gamma^2(T - t)\right)
 + \frac{\mathrm{vol}(M)}{2N}(4\pi)^{-k/2}\;\frac{(t + H + \gamma Ht)^{-k/2} - (T + H + \gamma HT)^{-k/2}}{1 + \gamma H} .$$
@@ -370,7 +370,7 @@ def minima_of_both(predict: Any = processes.constant_bandwidth_gain, *, generato
         got = predict(h, growth, t, k=k, t_max=law["t_max"])
         left = 3 * growth * h + (2 + k / 2) * ((t + h) / law["t_max"]) ** (k / 2) + growth * t / h
         agree(f"k = {k}, gamma = {growth}, t = {t}, N = {N:g}, h = {h:.3g}", got, gain, left * growth * h)
-        numbers[f"k = {k}, gamma = {growth}, t = {t}, N = {N:g}"] = f"h {h:.5f}, lower by {100 * gain:.4f} %, formula {100 * got:.4f} %"
+        numbers[f"k = {k}, gamma = {growth}, t = {t}, N = {N:g}"] = f"h {h:.5f}, lower by {gain:.3e}, formula {got:.3e}"
     for t, N, growth, R in ((1e-3, 400.0, 1.0, 1.0), (1e-3, 400.0, 1.0, 10.0), (1.0, 400.0, 1.0, 10.0)):
         law = {"k": 1, "curvature_square": R**-2, "volume": 2 * math.pi * R, "t_max": R**2 / 4}
         h, plain, grown = least_of_both(growth, t, N, **law)

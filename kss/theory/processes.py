@@ -93,10 +93,10 @@ def small_time_score_covariance(
 
 
 def small_time_excess(square: Any, variance: Any, growth: Any = 0.0) -> Any:
-    """`(1 + gamma v + (2 gamma v - 1) x^2/v)/(4 v)`: the exact noise is its small-time form times `1 + (this) t + O(t^2)`, for N(0, v), k = 1.
+    """`(1 + gamma v + (2 gamma v - 1) x^2/v)/(4 v)`: the exact noise is its small-time form times `1 + (this) t + O(t^2)`, for N(0, v).
 
-    `square` is `x^2 = (y/a)^2`. With `growth` gamma = 0 for the form at `y/a`, as `small_time_score_covariance` has it; with the process's gamma
-    for the form taken at y itself, `(g^2 s)^{-3/2} (4 pi)^{-1/2}/(2 N p(y))`.
+    k = 1; `square` is `x^2 = (y/a)^2`. With `growth` gamma = 0 for the form at `y/a`, as `small_time_score_covariance` has it; with the
+    process's gamma for the form taken at y itself, `(g^2 s)^{-3/2} (4 pi)^{-1/2}/(2 N p(y))`.
     """
     return (1 + growth * variance + (2 * growth * variance - 1) * square / variance) / (4 * variance)
 
@@ -160,8 +160,8 @@ def constant_bandwidth_gain(h: Any, growth: Any, t: Any, *, k: int, t_max: float
     """`gamma h [1 - (k/2)(1 - r)(log(T/t) - 1)]/(1 + (k/4) r)`, `r = h/(t + h)`: by which fraction the least path divergence falls if the
     bandwidth is held constant in the process, not in variance time.
 
-    h is the best bandwidth in variance time. First order in gamma, for `h, t << T << 1/gamma`. By the envelope theorem the derivative with respect to
-    gamma is that of `affine_path_kl` at fixed h; at the minimum the bias is `(k/4) r` times the noise.
+    h is the best bandwidth in variance time. First order in gamma, for `h, t << T << 1/gamma`. By the envelope theorem the derivative
+    with respect to gamma is that of `affine_path_kl` at fixed h; at the minimum the bias is `(k/4) r` times the noise.
     """
     share = h / (t + h)
     return growth * h * (1 - k / 2 * (1 - share) * (log(t_max / t) - 1)) / (1 + k / 4 * share)
