@@ -308,7 +308,8 @@ is $\sqrt{\bar\alpha'}$ times the bridge step $X' = X + (t - u)\,s_t(X) + \sqrt{
 same $Z$. So a whole run is the same run.""",
     source="Ho et al., arXiv 2006.11239, equations 6 and 7; the identity derived here",
     regime=r"""Every score, every sequence of noise levels; $m = X + t\,s_t(X)$ is what the network says of $X_0$. The
-variance is the smaller one of the two that Ho et al. use; with the larger, $\beta$, it is another sampler, and so is an Euler step in $\tau$ or $s$.""",
+variance is the smaller one of the two that Ho et al. use; with the larger, $\beta$, it is another sampler. So is an Euler step in $\tau$
+or $s$.""",
     uses=("process.change_of_time", "heat.reversal_sde"),
     chapter=CHAPTER,
     verdict="holds",
