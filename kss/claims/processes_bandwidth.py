@@ -383,10 +383,11 @@ def minima_of_both(predict: Any = processes.constant_bandwidth_gain, *, generato
 claim(
     "process.growing_bandwidth",
     title="A bandwidth that follows the noise beats every constant one, in every process",
-    statement=r"""If at every noise level $u$ the bandwidth is the best one of that level ({claim}`bandwidth.pointwise`), $h(u) \propto (u^2/N)^{2/(k+6)}$,
-the path divergence from $T$ to $t$ is
+    statement=r"""If at every noise level $u$ the bandwidth is the best one of that level ({claim}`bandwidth.pointwise`),
+$h(u) \propto (u^2/N)^{2/(k+6)}$, the path divergence from $T$ to $t$ is
 
-$$\frac{k+6}{k+2}\,\frac{\langle|H_x|^2\rangle}{8}\int_t^T\frac{h(u)^2}{u^2}\,du \;\propto\; N^{-\frac8{k+6}}\int_t^T u^{-\frac{2k+4}{k+6}}\,du .$$
+$$\frac{k+6}{k+2}\,\frac{\langle|H_x|^2\rangle}{8}\int_t^T\frac{h(u)^2}{u^2}\,du 
+\;\propto\; N^{-\frac8{k+6}}\int_t^T u^{-\frac{2k+4}{k+6}}\,du .$$
 
 As $t \to 0$ this stays bounded for $k = 1$, grows like $\log\frac1t$ for $k = 2$ and like $t^{-(k-2)/(k+6)}$ for $k > 2$, where
 the best constant bandwidth leaves $t^{-k/(k+4)}$.""",
