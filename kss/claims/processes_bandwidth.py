@@ -1,5 +1,6 @@
 """Chapter "Other processes", third part: divergence, critical size and bandwidth in a process's own units."""
 
+import functools
 import itertools
 import math
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from scipy import integrate, optimize, special
 from kss.claims.processes import CHAPTER, DEFINITIONS, SETTING, Moments, moments
 from kss.claims.processes_noise import PAPER, time_and_scale
 from kss.claims.registry import check, claim, instead, returns
-from kss.scores import EDM, LogSNR, OrnsteinUhlenbeck, Schedule, VariancePreserving, coefficients
+from kss.scores import EDM, LogSNR, OrnsteinUhlenbeck, VariancePreserving, coefficients
 from kss.testing.compare import agree, require
 from kss.theory import bias_variance, processes
 from kss.theory.kl import regimes
@@ -190,20 +191,17 @@ def process_error(at: Moments, bandwidth: float, *, k: int, curvature_square: fl
     return bandwidth**2 * curved / (4 * at.variance**2) + noise
 
 
-def path_error(
-    schedule: Schedule,
-    bandwidth: Callable[[Moments], float],
-    at: Callable[[float], Moments],
-    noise: Callable[[float], float],
-    ends: Any,
-    **law: Any,
-) -> float:
-    """`(1/2) int g^2 E|...|^2 dc` in the process's clock, Gauss-Legendre in log c; `ends` are two labels."""
+def path_error(bandwidth: Callable[[Moments], float], at: Callable[[float], Moments], noise: float, ends: Any, **law: Any) -> float:
+    """`(1/2) int g^2 E|...|^2 ds` in the process's clock, with `g^2 = noise`, Gauss-Legendre in log s; `ends` are two labels."""
     node, weight = np.polynomial.legendre.leggauss(60)
-    low, high = (math.log(c) for c in ends)
+    low, high = (math.log(s) for s in ends)
     labels = np.exp((low + high) / 2 + (high - low) / 2 * node)
-    values = [c * noise(c) * process_error(at(c), bandwidth(at(c)), **law) for c in labels.tolist()]
+    values = [s * noise * process_error(at(s), bandwidth(at(s)), **law) for s in labels.tolist()]
     return float((high - low) / 4 * weight @ values)
+
+
+def _constant(value: float, _: Moments) -> float:
+    return value
 
 
 def least(function: Callable[[float], float], around: float, reach: float = 3.0) -> float:
@@ -248,7 +246,7 @@ def least_errors_in_the_process(predict: Any = processes.optimal_bandwidth, *, g
         _CURVED, ((1.0, 2.0), (30.0, 1.0)), (0.002, 0.03), (200.0, 3000.0)
     ):
         schedule, at = OrnsteinUhlenbeck(rate, noise), ou_moments(rate, noise)
-        law = {"k": k, "curvature_square": curvature_square, "density": 1 / volume}
+        law: dict[str, Any] = {"k": k, "curvature_square": curvature_square, "density": 1 / volume}
         what = f"k = {k}, theta = {rate}, s = {s}, N = {N:g}"
         got = predict(s, N, schedule=schedule, problem="pointwise", **law)
         expected = least(lambda H: process_error(at(s), H, N=N, **law), got)  # noqa: B023 - used at once
@@ -260,7 +258,7 @@ def least_errors_in_the_process(predict: Any = processes.optimal_bandwidth, *, g
             bandwidth = lambda here: (here.scale / scale) ** 2 * H  # noqa: B023, E731
             parts = [s * (last / s) ** (i / 6) for i in range(7)]  # noqa: B023
             return sum(
-                path_error(schedule, bandwidth, at, lambda c: noise, pair, N=N, **law)  # noqa: B023
+                path_error(bandwidth, at, noise, pair, N=N, **law)  # noqa: B023
                 for pair in itertools.pairwise(parts)
             )
 
@@ -317,10 +315,8 @@ def integral_in_the_process(predict: Any = processes.affine_path_kl, *, generato
     ):
         at, law = ou_moments(rate, noise), {"k": k, "curvature_square": curvature_square}
         parts = [s * (last / s) ** (i / 4) for i in range(5)]
-        expected = sum(
-            path_error(OrnsteinUhlenbeck(rate, noise), lambda _, H=H: H, at, lambda c, g=noise: g, pair, N=500.0, density=1 / volume, **law)
-            for pair in itertools.pairwise(parts)
-        )
+        constant = functools.partial(_constant, H)
+        expected = sum(path_error(constant, at, noise, pair, N=500.0, density=1 / volume, **law) for pair in itertools.pairwise(parts))
         t, t_max = (noise / (2 * rate) * math.expm1(2 * rate * c) for c in (s, last))
         got = predict(H, 2 * rate / noise, t, 500.0, volume=volume, t_max=t_max, **law)
         worst = max(worst, agree(f"k = {k}, theta = {rate}, H = {H}, from {last} to {s}", got, expected, 1e-9 * expected))
@@ -341,7 +337,7 @@ def least_of_both(growth: float, t: float, N: float, **law: Any) -> tuple[float,
         return value / 2
 
     start = (t / N) ** (2 / (law["k"] + 4)) * (law["volume"] / law["curvature_square"]) ** (2 / (law["k"] + 4))
-    plain, grown = (least(lambda h, g=g: divergence(h, g), start) for g in (0.0, growth))
+    plain, grown = (least(functools.partial(divergence, gamma=gamma), start) for gamma in (0.0, growth))
     return plain, divergence(plain, 0.0), divergence(grown, growth)
 
 
@@ -386,7 +382,7 @@ claim(
     statement=r"""If at every noise level $u$ the bandwidth is the best one of that level ({claim}`bandwidth.pointwise`),
 $h(u) \propto (u^2/N)^{2/(k+6)}$, the path divergence from $T$ to $t$ is
 
-$$\frac{k+6}{k+2}\,\frac{\langle|H_x|^2\rangle}{8}\int_t^T\frac{h(u)^2}{u^2}\,du 
+$$\frac{k+6}{k+2}\,\frac{\langle|H_x|^2\rangle}{8}\int_t^T\frac{h(u)^2}{u^2}\,du
 \;\propto\; N^{-\frac8{k+6}}\int_t^T u^{-\frac{2k+4}{k+6}}\,du .$$
 
 As $t \to 0$ this stays bounded for $k = 1$, grows like $\log\frac1t$ for $k = 2$ and like $t^{-(k-2)/(k+6)}$ for $k > 2$, where
@@ -432,7 +428,8 @@ def least_error_at_every_level(predict: Any = processes.free_bandwidth_path_kl, 
     laws = (*_CURVED, (3, 9.0, 2 * math.pi**2), (4, 1.0, 5.0))
     node, weight = np.polynomial.legendre.leggauss(24)
     for (k, curvature_square, volume), (t, t_max) in itertools.product(laws, ((1e-11, 1e-9), (1e-12, 1e-10))):
-        law, N = {"k": k, "curvature_square": curvature_square, "density": 1 / volume}, 100.0
+        law: dict[str, Any] = {"k": k, "curvature_square": curvature_square, "density": 1 / volume}
+        N = 100.0
         at, ends = ou_moments(1.0, 2.0), [math.log1p(u) / 2 for u in (t, t_max)]
         low, high = (math.log(s) for s in ends)
         total = largest = 0.0
