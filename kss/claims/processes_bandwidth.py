@@ -49,6 +49,7 @@ def normal_divergence(v: float, other: float, mean: float, at: Moments) -> float
 @check(
     "process.girsanov",
     by="quadrature",
+    lane="full",
     mutants={
         "off by 1e-7": returns(lambda rate, *_: rate * (1 + 1e-7)),
         "1/2 forgotten": returns(lambda rate, *_: 2 * rate),
@@ -121,6 +122,7 @@ def _critical(label: float, **arguments: Any) -> float:
 @check(
     "process.critical_size",
     by="quadrature",
+    lane="full",
     mutants={
         "off by 1 %": returns(lambda n, *_, **__: 1.01 * n),
         "sigma^2 for t": returns(lambda n, c, *, schedule, k, **__: n * float(time_and_scale(schedule, c)[1]) ** -k),
@@ -294,6 +296,7 @@ Closed curved $k$-manifold, CLT regime, $T \ll R^2$. As $\gamma h \to 0$ both mi
 @check(
     "process.constant_bandwidth",
     by="counterexample",
+    lane="full",
     mutants={
         "off by 1e-7": returns(lambda kl, *_, **__: kl * (1 + 1e-7)),
         "as stated: no growth": instead(lambda h, growth, t, N, **law: processes.affine_path_kl(h, 0.0, t, N, **law)),

@@ -80,6 +80,7 @@ The noise of the denoiser is the same number in every process: $\sqrt N\,(m_c^N 
 @check(
     "process.clt",
     by="quadrature",
+    lane="full",
     mutants={
         "off by 1e-8": returns(lambda sigma, *_, **__: sigma * (1 + 1e-8)),
         "1/N twice": returns(lambda sigma, law, y, c, n, **__: sigma / n),
@@ -135,6 +136,7 @@ have this noise.""",
 @check(
     "process.small_time",
     by="quadrature",
+    lane="full",
     mutants={
         "off by 0.5 %": returns(lambda sigma, *_, **__: 1.005 * sigma),
         "scale forgotten": returns(lambda sigma, law, y, c, n, *, schedule: sigma * time_and_scale(schedule, c)[1] ** 2),

@@ -331,6 +331,7 @@ def ancestral(law: Any, start: np.ndarray, times: list[float], noises: list[np.n
 @check(
     "process.sampler",
     by="property",
+    lane="full",
     mutants={
         "off by 1e-7": returns(lambda x, *_, **__: x * (1 + 1e-7)),
         "Euler": instead(lambda *given, **run: sample_reverse_sde(*given, method="euler", **run)),
