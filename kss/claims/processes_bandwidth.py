@@ -440,7 +440,7 @@ def least_error_at_every_level(predict: Any = processes.free_bandwidth_path_kl, 
             s = math.exp((low + high) / 2 + (high - low) / 2 * x)
             here = at(s)
             start = here.variance ** (4 / (k + 6))
-            best = least(lambda H: process_error(here, H, N=N, **law), start, reach=8)  # noqa: B023
+            best = least(lambda H: process_error(here, H, N=N, **law), start, reach=8.0)  # noqa: B023
             total += (high - low) / 2 * w * s * process_error(here, best, N=N, **law)  # g^2/2 = 1
             largest = max(largest, here.variance / best)
         got = predict(t, N, k=k, volume=volume, curvature_square=curvature_square, t_max=t_max)

@@ -266,7 +266,7 @@ $(\sigma^2 + H)/(aR)^2$.""",
 def circle_score_radial(r: np.ndarray, radius: float, variance: float) -> np.ndarray:
     """Radial part of the score of a uniform circle under noise, by Bessel functions."""
     kappa = r * radius / variance
-    return (radius * special.ive(1, kappa) / special.ive(0, kappa) - r) / variance
+    return np.asarray((radius * special.ive(1, kappa) / special.ive(0, kappa) - r) / variance)
 
 
 def circle_bias_directly(r: Any, radius: float, variance: float, bandwidth: float) -> np.ndarray:

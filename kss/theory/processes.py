@@ -40,6 +40,7 @@ def bandwidth_in_variance_time(bandwidth: Bandwidth, schedule: Schedule) -> Call
 
     `bandwidth` H is a variance, a covariance (d, d), or a function of the labels (n,) that gives either, all in the process's units.
 
+    >>> import torch
     >>> from kss.scores import OrnsteinUhlenbeck
     >>> bandwidth_in_variance_time(0.1, OrnsteinUhlenbeck())(torch.tensor([3.0], dtype=torch.float64))
     tensor([0.4000], dtype=torch.float64)
