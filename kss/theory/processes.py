@@ -10,6 +10,7 @@ variance time, which gives the same. What is summed over noise levels needs the 
     bandwidth            H(c) = a^2 h(t)
     score noise          N Cov(q^N) -> Sigma_t(y/a)/(a t)^2  ~  t^{-1-k/2} (4 pi)^{-k/2}/(2 a^2 p_M(y/a)) P
     curvature bias       G_H * q - q  ~  (H/2 sigma^2) H_x/a
+    reversed             dY = (g^2 q - f Y) dc' + g dB,  and the flow dY = (g^2 q/2 - f Y) dc'
     path divergence      (1/2) int g^2 E|q - q~|^2 dc = (1/2) int E|s - s~|^2 dt
     best bandwidth       H* = a^2 h*(t)
     critical size        N_c(t)
@@ -30,7 +31,7 @@ from kss._validation import ArrayLike, as_count, as_positive, as_tensor, reject
 from kss.distributions import Distribution, Manifold
 from kss.kernels import Bandwidth, variances
 from kss.scores.mollified import Averaged
-from kss.scores.schedules import Schedule, coefficients
+from kss.scores.schedules import Coefficients, Schedule, coefficients
 from kss.theory import bias_variance, clt
 from kss.theory.kl import regimes
 
@@ -107,6 +108,22 @@ def score_bias(law: Distribution, y: ArrayLike, label: ArrayLike, bandwidth: flo
     x, t, scale = _place(y, label, schedule)
     value, error = bias_variance.bias(law, x, float(t), float(as_positive("bandwidth", bandwidth) / scale**2))
     return Averaged(value / scale, error / scale)
+
+
+def reverse_sde_drift(y: Any, score: Any, at: Coefficients) -> Any:
+    """`g^2 q - f y`: drift of the reversed process, per unit of the label running down; its noise is `g dB`. Numbers, tensors or symbols.
+
+    `score` q is the process's own, at y. Source: Anderson 1982; Song et al. 2021 (arXiv 2011.13456), equation 6.
+    """
+    return at.noise * score - at.drift * y
+
+
+def probability_flow_drift(y: Any, score: Any, at: Coefficients) -> Any:
+    """`g^2 q/2 - f y`: velocity of the process's probability flow, per unit of the label running down; arguments as `reverse_sde_drift`.
+
+    Source: Song et al. 2021 (arXiv 2011.13456), equation 13.
+    """
+    return at.noise * score / 2 - at.drift * y
 
 
 def girsanov_rate(gap_square: Any, label: ArrayLike, schedule: Schedule) -> Any:

@@ -7,7 +7,7 @@ import torch
 
 from kss.distributions import Circle, Gaussian
 from kss.kernels import GaussianKernel
-from kss.scores import EDM, BrownianMotion, OrnsteinUhlenbeck, VariancePreserving
+from kss.scores import EDM, BrownianMotion, Coefficients, OrnsteinUhlenbeck, VariancePreserving
 from kss.theory import bias_variance, clt, processes
 from kss.theory.kl import critical_sample_size, mollified_path_kl
 
@@ -71,6 +71,12 @@ def test_rates_bandwidths_and_sizes():
     label = float(VariancePreserving().label(scalar(0.01)))
     assert processes.critical_sample_size(label, schedule=VariancePreserving(), k=2, volume=3.0, formula="raw") == pytest.approx(size)
     assert processes.critical_sample_size(0.01, schedule=BrownianMotion(), k=2, volume=3.0, formula="raw") == size
+
+
+def test_drifts_by_hand():
+    at = Coefficients(scalar(-0.5), scalar(3.0))
+    assert float(processes.reverse_sde_drift(2.0, scalar(-1.0), at)) == -2.0
+    assert float(processes.probability_flow_drift(2.0, scalar(-1.0), at)) == -0.5
 
 
 def test_affine_bandwidths():
