@@ -172,9 +172,9 @@ def information_of_a_shrunken_circle(predict: Any = processes.critical_sample_si
 claim(
     "process.bandwidth",
     title="The best bandwidth, in the process's units",
-    statement=r"""$H_* = a^2h_*(t)$, for each of the two problems. For $h_* \gg t$ and small times, with $c$ the constants of
-{claim}`bandwidth.path` and {claim}`bandwidth.pointwise`: on the path $H_* \approx c\,(g^2s/N)^{2/(k+4)}$ in the Ornstein-Uhlenbeck process,
-$c\,(\beta_{\min}\tau/N)^{2/(k+4)}$ in the variance preserving one, $c\,(\sigma^2/N)^{2/(k+4)}$ in EDM, so
+    statement=r"""$H_* = a^2h_*(t)$, for each of the two problems. For $h_* \gg t$ and small times, with $C$ the constants of
+{claim}`bandwidth.path` and {claim}`bandwidth.pointwise`: on the path $H_* \approx C\,(g^2s/N)^{2/(k+4)}$ in the Ornstein-Uhlenbeck process,
+$C\,(\beta_{\min}\tau/N)^{2/(k+4)}$ in the variance preserving one, $C\,(\sigma^2/N)^{2/(k+4)}$ in EDM, so
 that $\sqrt{H_*} \propto \sigma^{2/(k+4)}$. At one point $t^2$ stands for $t$, and $k + 6$ for $k + 4$. The path's bandwidth
 is constant in *variance time*: in the process it shrinks like $a^2$ as the noise grows.""",
     source=f"{PAPER} (the exponent of the path problem); after the change of time",
@@ -285,7 +285,7 @@ To first order in $\gamma$, for $t, h \ll T \ll 1/\gamma$ and with $h$ the best 
 
 $$\frac{\gamma h}{1 + \frac k4\frac h{t+h}}\left(1 - \frac k2\,\frac t{t+h}\Bigl(\log\frac Tt - 1\Bigr)\right),$$
 
-which is a loss where the bracket is negative: lower for $h \gg t$, higher for $h \lesssim t$. In EDM ($\gamma = 0$) nothing changes.
+which is a loss where the bracket is negative: lower where $h \gg t\log\frac Tt$, higher where $h \ll t\log\frac Tt$. In EDM ($\gamma = 0$) nothing changes.
 Closed curved $k$-manifold, CLT regime, $T \ll R^2$. As $\gamma h \to 0$ both minima agree.""",
     uses=("process.bandwidth",),
     chapter=CHAPTER,
@@ -392,8 +392,8 @@ As $t \to 0$ this stays bounded for $k = 1$, grows like $\log\frac1t$ for $k = 2
 the best constant bandwidth leaves $t^{-k/(k+4)}$.""",
     source="derived here, from the two terms of " + PAPER + ", Theorems 3 and 4",
     regime=r"""Two-term formula, $u \ll h(u)$ and $T \ll R^2$; closed curved $k$-manifold, $|H_x|$ and density constant on it. The
-formula is only as good as the CLT, which needs many data within $\sqrt{h(u)}$ at every $u$: $t/R^2 \gg N^{-3/k}$. At fixed $N$ it says
-nothing of $t \to 0$; the powers are those of $t$ falling and $N$ growing together.""",
+formula is only as good as the CLT, which needs $N p_M t^{k/2} \gg 1$ at the end of the path ({claim}`regimes.beyond_clt`). So at fixed
+$N$ it says nothing of $t \to 0$; the powers are those of $t$ falling and $N$ growing together.""",
     uses=("bandwidth.pointwise", "process.constant_bandwidth"),
     chapter=CHAPTER,
     verdict="holds in regime",

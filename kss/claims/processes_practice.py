@@ -44,8 +44,9 @@ F = \frac{\sqrt t}{S}\left(\frac xr + r\,s_t\right),\ r = \sqrt{t + S^2},$$
 according to its prediction: "x0", "eps", "score", "v", or "F" inside of EDM with $S = \sigma_{\text{data}}$. Going there and back
 (`from_denoiser(to_denoiser(s))`) changes a score by rounding only.""",
     source="predictions: Ho et al. 2006.11239, Salimans and Ho 2202.00512, Karras et al. 2206.00364; the inverse derived here",
-    regime=r"""Every score, all $t > 0$ in the range of the schedule; "v" where $a^2 + \sigma^2 = 1$. Rounding is relative to the larger of
-$|s_t|$, $1/\sqrt t$ and (for "x0") $|x|/t$.""",
+    regime=r"""Every score, all $t > 0$ in the range of the schedule; "v" where $a^2 + \sigma^2 = 1$. Rounding is that of $y$, the
+label and the output: relative to the larger of $|s_t|$, $1/\sqrt t$ and (for "x0") $|x|/t$, and amplified as the score amplifies errors of
+$x$ and $t$, by $1 + 1/t$ at most for data of unit size.""",
     uses=("process.change_of_time",),
     chapter=CHAPTER,
     verdict="holds",

@@ -191,7 +191,7 @@ def free_bandwidth_path_kl(t: float, N: float | int, *, k: int, volume: float, c
         (1/2) int_t^T E(u) du,    E(u) = (k + 6)/(k + 2) (<|H|^2>/4) (h(u)/u)^2  ~  N^{-8/(k+6)} u^{-(2k+4)/(k+6)},
 
     which for `t << T` grows like `t^{-(k-2)/(k+6)}`, for k = 2 like log(1/t), and for k = 1 not at all, where a constant bandwidth has
-    `t^{-k/(k+4)}`. CLT regime at every u, `u << h(u) << R^2`.
+    `t^{-k/(k+4)}`. CLT regime at t itself, `u << h(u) << R^2`.
 
     >>> from math import pi
     >>> round(free_bandwidth_path_kl(1e-6, 1e4, k=1, volume=2 * pi, curvature_square=1.0, t_max=0.1), 5)
