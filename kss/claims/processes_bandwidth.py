@@ -281,11 +281,12 @@ constant $H$ is the bandwidth $H(1 + \gamma t)$ in variance time, and the path d
 $$\frac{\langle|H_x|^2\rangle H^2}{8}\left(\frac1t - \frac1T + 2\gamma\log\frac Tt + \gamma^2(T - t)\right)
 + \frac{\mathrm{vol}(M)}{2N}(4\pi)^{-k/2}\;\frac{(t + H + \gamma Ht)^{-k/2} - (T + H + \gamma HT)^{-k/2}}{1 + \gamma H} .$$
 
-To first order in $\gamma$, for $t, h \ll T \ll 1/\gamma$ and with $h$ the best bandwidth without $\gamma$, its minimum is *lower* by
+To first order in $\gamma$, for $t, h \ll T \ll 1/\gamma$ and with $h$ the best bandwidth without $\gamma$, its minimum is lower by the part
 
 $$\frac{\gamma h}{1 + \frac k4\frac h{t+h}}\left(1 - \frac k2\,\frac t{t+h}\Bigl(\log\frac Tt - 1\Bigr)\right),$$
 
-which is a loss where the bracket is negative: lower where $h \gg t\log\frac Tt$, higher where $h \ll t\log\frac Tt$. In EDM ($\gamma = 0$) nothing changes.
+which is a loss where the bracket is negative: lower where $h \gg t\log\frac Tt$, higher where $h \ll t\log\frac Tt$. In EDM
+($\gamma = 0$) nothing changes.
 Closed curved $k$-manifold, CLT regime, $T \ll R^2$. As $\gamma h \to 0$ both minima agree.""",
     uses=("process.bandwidth",),
     chapter=CHAPTER,
