@@ -3,12 +3,12 @@
 import math
 from typing import Any
 
-import numpy as np
 import torch
 from scipy import integrate, optimize
 
 from kss.claims.collapse import CHAPTER, PAPER, Numbers
 from kss.claims.registry import check, claim, instead, returns
+from kss.scores import OrnsteinUhlenbeck
 from kss.testing.compare import agree, require
 from kss.theory.collapse import condensation, speciation
 
@@ -163,13 +163,13 @@ that is for $\lambda_{\max} \gg 1$.""",
     mutants={
         "off by 1e-8": returns(lambda value, *_: value * (1 + 1e-8)),
         "log(1 + t)": returns(lambda value, *_: 2 * value),
-        "log t": instead(lambda t: np.log(float(t)) / 2),
-        "t itself": instead(lambda t: float(t)),
+        "log t": instead(lambda process, t: t.log() / 2),
+        "t itself": instead(lambda process, t: t),
     },
 )
-def solved_in_the_other_clock(predict: Any = speciation.ou_time, *, generator: torch.Generator) -> Numbers:
+def solved_in_the_other_clock(predict: Any = OrnsteinUhlenbeck.label, *, generator: torch.Generator) -> Numbers:
     """`(k/2) log(1 + lambda e^{-2s}/(1 - e^{-2s})) = log N` solved for s as it stands; and the speciation time's `e^{2s} - 1`."""
-    worst = 0.0
+    process, worst = OrnsteinUhlenbeck(), 0.0
     for k, variance, n in ((1, 1.0, 5), (4, 3.0, 1000), (20, 0.2, 8103), (2, 50.0, 3)):
 
         def excess(log_s: float) -> float:
@@ -177,11 +177,11 @@ def solved_in_the_other_clock(predict: Any = speciation.ou_time, *, generator: t
             return k / 2 * math.log1p(variance * decay / (1 - decay)) - math.log(n)  # noqa: B023 - used at once
 
         root = math.exp(optimize.brentq(excess, -25, 3, xtol=1e-13))
-        got = float(predict(condensation.condensation_time([variance] * k, n)))
+        got = float(predict(process, condensation.condensation_time([variance] * k, n)))
         worst = max(worst, agree(f"k = {k}, N = {n}", got, root, 1e-10 * root))
     for largest in (2.0, 17.0, 1e4):
-        got = float(predict(largest - 1))
+        got = float(predict(process, torch.tensor(largest - 1, dtype=torch.float64)))
         worst = max(worst, agree("speciation", got, math.log(largest) / 2, 1e-13 * got))
-        gap = float(speciation.ou_variance(got)) - largest
+        gap = float(process.time(got)) - largest
         require(abs(gap + 1) < 1e-9 * largest, f"speciation at {gap:.6g} from the largest eigenvalue, expected -1")
     return {"worst error/allowance": worst}

@@ -4,16 +4,23 @@ from kss.scores.adaptive import AdaptivelyMollified
 from kss.scores.corrected import BiasCorrected, richardson_weights
 from kss.scores.led_kde import LedKde
 from kss.scores.mollified import Averaged, Mollified
-from kss.scores.network import (
+from kss.scores.network import FromDenoiser, from_denoiser
+from kss.scores.process import InProcess, to_denoiser
+from kss.scores.protocol import HasScore, Score, score_function
+from kss.scores.schedules import (
     EDM,
+    AlphaBar,
+    BrownianMotion,
+    Coefficients,
     DiscreteVariancePreserving,
-    FromDenoiser,
+    LogSNR,
+    OrnsteinUhlenbeck,
     Schedule,
     VarianceExploding,
     VariancePreserving,
-    from_denoiser,
+    coefficients,
+    convert,
 )
-from kss.scores.protocol import HasScore, Score, score_function
 from kss.scores.shifted import TimeShifted
 from kss.scores.space_time import SpaceTime, exponential_delays, uniform_delays
 from kss.scores.tempered import TemperatureSmoothed
@@ -22,14 +29,20 @@ from kss.scores.unconditioned import NoiseUnconditioned
 __all__ = [
     "EDM",
     "AdaptivelyMollified",
+    "AlphaBar",
     "Averaged",
     "BiasCorrected",
+    "BrownianMotion",
+    "Coefficients",
     "DiscreteVariancePreserving",
     "FromDenoiser",
     "HasScore",
+    "InProcess",
     "LedKde",
+    "LogSNR",
     "Mollified",
     "NoiseUnconditioned",
+    "OrnsteinUhlenbeck",
     "Schedule",
     "Score",
     "SpaceTime",
@@ -37,9 +50,12 @@ __all__ = [
     "TimeShifted",
     "VarianceExploding",
     "VariancePreserving",
+    "coefficients",
+    "convert",
     "exponential_delays",
     "from_denoiser",
     "richardson_weights",
     "score_function",
+    "to_denoiser",
     "uniform_delays",
 ]

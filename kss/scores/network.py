@@ -1,12 +1,8 @@
 r"""Scores made from denoising networks, whatever convention they were trained in.
 
 A network sees `Y = a X_t`, where `X_t = X_0 + sqrt(t) Z`, and a label c that tells it the noise level. With `sigma = a sqrt(t)`
-this reads `Y = a X_0 + sigma Z`. A *schedule* gives a and c for each variance t:
-
-    variance exploding     a = 1,                c = sigma = sqrt(t)
-    variance preserving    a = (1 + t)^(-1/2),   a^2 + sigma^2 = 1,  c = the process time tau, or a step number
-
-and a *prediction* says what the network returns, and hence what the score `s_t(x) = grad log p_t(x)` is at `x = Y/a`:
+this reads `Y = a X_0 + sigma Z`. A *schedule* gives a and c for each variance t (see `kss.scores.schedules`), and a
+*prediction* says what the network returns, and hence what the score `s_t(x) = grad log p_t(x)` is at `x = Y/a`:
 
     "x0"      D = E[X_0 | Y]                          s = (D - x)/t
     "eps"     e = E[Z | Y]                            s = -e/sqrt(t)
@@ -14,176 +10,22 @@ and a *prediction* says what the network returns, and hence what the score `s_t(
     "score"   q = grad log (density of Y), at Y       s = a q
     "F"       F, the network inside `EDM`             s = -x/(t + S^2) + S F/sqrt(t (t + S^2)),  S = sigma_data
 
-Sources: Ho et al. 2020 (arXiv 2006.11239) for "eps"; Song et al. 2021 (arXiv 2011.13456) for the two families; Salimans and Ho
-2022 (arXiv 2202.00512) for "v"; Karras et al. 2022 (arXiv 2206.00364), table 1, for "F".
+Sources: Ho et al. 2020 (arXiv 2006.11239) for "eps"; Salimans and Ho 2022 (arXiv 2202.00512) for "v"; Karras et al. 2022
+(arXiv 2206.00364), table 1, for "F".
 """
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from kss._validation import ArrayLike, Query, as_positive, as_query, as_tensor, reject
+from kss._validation import ArrayLike, Query, as_query, as_tensor, reject
+from kss.scores.schedules import EDM, Schedule
 
 Prediction = Literal["x0", "eps", "v", "score", "F"]
-SLACK = 1e-9
-"""A variance may exceed the range of a schedule by this fraction: it was probably computed from the end of the range."""
-
-
-class Schedule(ABC):
-    """How a network names the noise variance t, a float64 tensor of any shape: by `scale(t)` = a and `label(t)` = c."""
-
-    preserving: ClassVar[bool] = False
-    """Whether `a^2 (1 + t) = 1`, which the prediction "v" needs."""
-
-    @abstractmethod
-    def scale(self, t: Float[Tensor, "*t"]) -> Float[Tensor, "*t"]:
-        """`a`, with which the network's input is `Y = a X_t`."""
-
-    @abstractmethod
-    def label(self, t: Float[Tensor, "*t"]) -> Float[Tensor, "*t"]:
-        """`c`, the network's second argument. `ValueError` if t is outside the range the network was trained on."""
-
-    @abstractmethod
-    def time(self, label: ArrayLike) -> Float[Tensor, "*c"]:
-        """The variance t that a label stands for: the inverse of `label`."""
-
-
-@dataclass(frozen=True)
-class VarianceExploding(Schedule):
-    """`Y = X_t`, labeled by the standard deviation `sigma = sqrt(t)` of its noise.
-
-    >>> VarianceExploding().label(torch.tensor([0.25]))
-    tensor([0.5000])
-    """
-
-    def scale(self, t: Float[Tensor, "*t"]) -> Float[Tensor, "*t"]:
-        return torch.ones_like(t)
-
-    def label(self, t: Float[Tensor, "*t"]) -> Float[Tensor, "*t"]:
-        return t.sqrt()
-
-    def time(self, label: ArrayLike) -> Float[Tensor, "*c"]:
-        sigma = as_tensor("label", label)
-        if not bool((sigma > 0).all()):
-            raise reject("label", label, "standard deviations sigma > 0")
-        return sigma**2
-
-
-@dataclass(frozen=True)
-class EDM(VarianceExploding):
-    r"""The convention of Karras et al. 2022: `Y = X_t`, labeled by `sigma`.
-
-    The denoiser `D(x; sigma)` with its preconditioning is called as it is, with prediction "x0" (and `sigma_data` is then not
-    used). The raw network F inside it is called as `F(x/sqrt(t + S^2), log(sigma)/4)`, with prediction "F" and `S = sigma_data`:
-
-        D(x; sigma) = S^2/(t + S^2) x + sqrt(t) S/sqrt(t + S^2) F(x/sqrt(t + S^2), log(sigma)/4).
-
-    With S = 1, F is -v.
-    """
-
-    sigma_data: float = 0.5
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "sigma_data", as_positive("sigma_data", self.sigma_data))
-
-
-class _Preserving(Schedule):
-    preserving: ClassVar[bool] = True
-
-    def scale(self, t: Float[Tensor, "*t"]) -> Float[Tensor, "*t"]:
-        return (1 + t).rsqrt()
-
-
-@dataclass(frozen=True)
-class VariancePreserving(_Preserving):
-    r"""`dY = -(1/2) beta(tau) Y dtau + sqrt(beta(tau)) dB`, `beta` linear from `beta_min` to `beta_max` on [0, 1].
-
-    With `B(tau) = beta_min tau + (beta_max - beta_min) tau^2/2` the scale is `a = exp(-B/2)`, so `t = exp(B) - 1`, and the
-    label of t is `label_scale tau(t)` with
-
-        tau(t) = 2 L/(beta_min + sqrt(beta_min^2 + 2 (beta_max - beta_min) L)),    L = log(1 + t).
-
-    `label_scale` is 1 for a network that is given tau itself; some are given `999 tau`. Variances above `time(label_scale)`, the
-    one at tau = 1, raise `ValueError`: no such input was in the training. Source: Song et al. 2021, equations 32 and 33.
-    """
-
-    beta_min: float = 0.1
-    beta_max: float = 20.0
-    label_scale: float = 1.0
-
-    def __post_init__(self) -> None:
-        for name in ("beta_min", "beta_max", "label_scale"):
-            object.__setattr__(self, name, as_positive(name, getattr(self, name)))
-        if self.beta_max < self.beta_min:
-            raise reject("beta_max", self.beta_max, f"a rate of at least beta_min = {self.beta_min:g}")
-
-    def label(self, t: Float[Tensor, "*t"]) -> Float[Tensor, "*t"]:
-        level = t.log1p()
-        highest = (self.beta_min + self.beta_max) / 2  # B(1)
-        _require_range(level, 0.0, highest)
-        root = (self.beta_min**2 + 2 * (self.beta_max - self.beta_min) * level).sqrt()
-        return self.label_scale * (2 * level / (self.beta_min + root)).clamp_max(1.0)
-
-    def time(self, label: ArrayLike) -> Float[Tensor, "*c"]:
-        tau = as_tensor("label", label) / self.label_scale
-        if not bool(((tau > 0) & (tau <= 1)).all()):
-            raise reject("label", label, f"labels in (0, {self.label_scale:g}]")
-        return torch.expm1(self.beta_min * tau + (self.beta_max - self.beta_min) * tau**2 / 2)
-
-
-@dataclass(frozen=True, eq=False)
-class DiscreteVariancePreserving(_Preserving):
-    r"""`Y_k = sqrt(A_k) X_0 + sqrt(1 - A_k) Z` for steps k = 0, ..., K - 1, labeled by k; `alphas_cumprod` (K,) lists the A_k.
-
-    Step k is the variance `t_k = (1 - A_k)/A_k`. Between steps the label is the fraction of a step at which `log A`,
-    interpolated linearly between the steps, has the value `-log(1 + t)`; networks that embed the label by sines accept
-    fractions. With `interpolate=False` it is the nearest step, for networks that look their label up in a table: the score is then
-    exact at the t_k, and between them that of a network told a slightly wrong noise level. Variances outside `[t_0, t_{K-1}]` raise
-    `ValueError`, because the network never saw them. Source: Ho et al. 2020, equation 4.
-    """
-
-    alphas_cumprod: Any
-    interpolate: bool = True
-
-    def __post_init__(self) -> None:
-        alphas = as_tensor("alphas_cumprod", self.alphas_cumprod).double()
-        if alphas.ndim != 1 or len(alphas) < 2:
-            raise reject("alphas_cumprod", alphas, "a list of at least 2 numbers, one for each step")
-        if not bool(((alphas > 0) & (alphas < 1)).all()) or not bool((alphas.diff() < 0).all()):
-            raise reject("alphas_cumprod", self.alphas_cumprod, "decreasing numbers in (0, 1)")
-        object.__setattr__(self, "alphas_cumprod", alphas)
-
-    def label(self, t: Float[Tensor, "*t"]) -> Float[Tensor, "*t"]:
-        levels, level = -self.alphas_cumprod.log().to(t.device), t.log1p()  # log(1 + t_k) = -log A_k
-        _require_range(level, float(levels[0]), float(levels[-1]))
-        after = torch.searchsorted(levels, level.detach().contiguous()).clamp(1, len(levels) - 1)
-        step = after - 1 + (level - levels[after - 1]) / (levels[after] - levels[after - 1])
-        step = step.clamp(0, len(levels) - 1)
-        return step if self.interpolate else step.round()
-
-    def time(self, label: ArrayLike) -> Float[Tensor, "*c"]:
-        step, last = as_tensor("label", label).double(), len(self.alphas_cumprod) - 1
-        if not bool(((step >= 0) & (step <= last)).all()):
-            raise reject("label", label, f"steps in [0, {last}]")
-        levels = -self.alphas_cumprod.log().to(step.device)
-        before = step.detach().floor().long().clamp_max(last - 1)
-        return torch.expm1(levels[before] + (step - before) * (levels[before + 1] - levels[before]))
-
-
-def _require_range(level: Tensor, low: float, high: float) -> None:
-    """`level = log(1 + t)` within the schedule; `ValueError` in terms of t otherwise."""
-    slack = SLACK * (high + 1)
-    if not bool(((level >= low - SLACK * low) & (level <= high + slack)).all()):
-        t = torch.expm1(level.detach())
-        extreme = float(t.max()) if bool((level > high + slack).any()) else float(t.min())
-        limits = f"[{math.expm1(low):.6g}, {math.expm1(high):.6g}]"
-        raise reject("t", float(f"{extreme:.9g}"), f"a noise variance in {limits}, the range of the schedule")
 
 
 class FromDenoiser:
@@ -296,12 +138,24 @@ def from_denoiser(
     rotation of `(X_0, Z)`; EDM's analogue is "F"), "F" without `EDM`, a variance outside the range of the schedule, and an
     output of another shape than the input.
 
+    >>> from kss.scores import VariancePreserving
     >>> unit = lambda y, c: -y  # the score of N(0, I), which variance preserving noise leaves as it is
     >>> from_denoiser(unit, schedule=VariancePreserving(), prediction="score").score([[3.0]], t=3.0)
     tensor([[-0.7500]], dtype=torch.float64)
     """
     if not callable(model):
         raise reject("model", model, "a torch module or a function of noisy inputs and labels")
+    require_prediction(prediction, schedule)
+    sides = None if shape is None else tuple(int(side) for side in shape)
+    if sides is not None and (not sides or min(sides) < 1):
+        raise reject("shape", shape, "the shape of one input, without the batch, for instance (3, 32, 32)")
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise reject("dtype", dtype, "a floating dtype of torch")
+    return FromDenoiser(model, schedule, prediction, sides, dtype)
+
+
+def require_prediction(prediction: str, schedule: Schedule) -> None:
+    """`ValueError` unless networks on this schedule can have this prediction."""
     if not isinstance(schedule, Schedule):
         raise reject("schedule", schedule, "a Schedule, for instance VarianceExploding() or VariancePreserving()")
     if prediction not in get_args(Prediction):
@@ -310,9 +164,3 @@ def from_denoiser(
         raise reject("prediction", prediction, f"'x0', 'eps' or 'score': v is defined where a^2 + sigma^2 = 1, not for {schedule!r}")
     if prediction == "F" and not isinstance(schedule, EDM):
         raise reject("prediction", prediction, f"the schedule EDM(sigma_data) with it, not {schedule!r}")
-    sides = None if shape is None else tuple(int(side) for side in shape)
-    if sides is not None and (not sides or min(sides) < 1):
-        raise reject("shape", shape, "the shape of one input, without the batch, for instance (3, 32, 32)")
-    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
-        raise reject("dtype", dtype, "a floating dtype of torch")
-    return FromDenoiser(model, schedule, prediction, sides, dtype)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from kss.distributions import GaussianMixture
-from kss.scores.network import EDM, DiscreteVariancePreserving, VarianceExploding, VariancePreserving, from_denoiser
+from kss.scores import EDM, DiscreteVariancePreserving, VarianceExploding, VariancePreserving, from_denoiser
 
 LAW = GaussianMixture(means=[[-1.0, 0.5], [1.0, 0.0]], covariances=[[[0.1, 0.02], [0.02, 0.3]], [[0.2, 0.0], [0.0, 0.05]]])
 BETAS = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)
@@ -164,7 +164,7 @@ def test_bad_input_is_named(call, message):
 
 
 WRONG_TYPES = """
-from kss.scores.network import EDM, from_denoiser
+from kss.scores import EDM, from_denoiser
 for call in (
     lambda: from_denoiser(3, schedule=EDM()),
     lambda: from_denoiser(len, schedule="edm"),

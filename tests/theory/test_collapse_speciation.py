@@ -11,8 +11,6 @@ from kss.theory.collapse.speciation import (
     cluster_agreement,
     cluster_clone_probability,
     cluster_signal,
-    ou_time,
-    ou_variance,
     speciation_time,
 )
 
@@ -49,12 +47,6 @@ def test_a_finer_grid_changes_nothing(monkeypatch):
     assert torch.allclose(coarse[:3], 1 - cluster_agreement(a)[:3], rtol=1e-11, atol=0)
 
 
-def test_the_two_clocks():
-    s = torch.tensor([0.0, 1e-18, 1.0, 300.0], dtype=torch.float64)
-    torch.testing.assert_close(ou_time(ou_variance(s)), s, rtol=1e-15, atol=0)
-    assert float(ou_variance(0.5)) == pytest.approx(math.e - 1)
-
-
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -71,8 +63,6 @@ def test_the_two_clocks():
         (lambda: cluster_signal(1.0, 1.0, 0.0), "t = 0.0: expected a noise variance t > 0"),
         (lambda: cluster_agreement(-1.0), "signal = -1.0: expected numbers >= 0"),
         (lambda: cluster_agreement(math.nan), "signal = nan: expected numbers >= 0"),
-        (lambda: ou_time(-1.0), "t = -1.0: expected a noise variance t >= 0"),
-        (lambda: ou_variance(-1.0), "s = -1.0: expected a time >= 0"),
     ],
 )
 def test_bad_input_is_named_with_its_value_and_what_was_expected(call, message):

@@ -35,8 +35,6 @@ from kss.theory.collapse.speciation import (
     cluster_agreement,
     cluster_clone_probability,
     cluster_signal,
-    ou_time,
-    ou_variance,
     speciation_time,
 )
 
@@ -61,8 +59,6 @@ __all__ = [
     "manifold_information",
     "nearest",
     "nearest_point_bound",
-    "ou_time",
-    "ou_variance",
     "posterior_entropy",
     "remaining_entropy",
     "speciation_time",

@@ -14,7 +14,7 @@ so everything is a function of a. Two clones of x end in the same cluster with p
 
 0.7752 at a = 1, whatever the dimension.
 
-The Ornstein-Uhlenbeck process `dX = -X ds + sqrt(2) dB`, the clock of many papers, has `e^s X_s = X_0 + sqrt(t) Z` with `t = e^{2s} - 1`.
+Many papers use the clock of the process `dX = -X ds + sqrt(2) dB`, where `s = log(1 + t)/2`: `kss.scores.OrnsteinUhlenbeck`.
 """
 
 import math
@@ -84,19 +84,3 @@ def cluster_agreement(signal: ArrayLike) -> Float[Tensor, "*batch"]:
 def cluster_clone_probability(half_distance: ArrayLike, variance: ArrayLike, t: ArrayLike) -> Float[Tensor, "*batch"]:
     """`cluster_agreement` of `cluster_signal`: two clones of a draw of `p_t` end in the same one of the two clusters. Shapes broadcast."""
     return cluster_agreement(cluster_signal(half_distance, variance, t))
-
-
-def ou_time(t: ArrayLike) -> Float[Tensor, "*t"]:
-    """`s = (1/2) log(1 + t)`: the time of the process `dX = -X ds + sqrt(2) dB` that belongs to the noise variance `t` >= 0."""
-    noise = as_tensor("t", t).double()
-    if not bool((noise >= 0).all()):
-        raise reject("t", noise.tolist(), "a noise variance t >= 0")
-    return torch.log1p(noise) / 2
-
-
-def ou_variance(s: ArrayLike) -> Float[Tensor, "*s"]:
-    """`t = e^{2s} - 1`, the inverse of `ou_time`; `s` >= 0."""
-    time = as_tensor("s", s).double()
-    if not bool((time >= 0).all()):
-        raise reject("s", time.tolist(), "a time >= 0")
-    return torch.expm1(2 * time)

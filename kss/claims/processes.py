@@ -1,0 +1,383 @@
+"""Chapter "Other processes", first part: the change of time and scale, and the way back."""
+
+import itertools
+import math
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from kss.claims.registry import check, claim, instead, returns
+from kss.distributions import Distribution, Empirical, GaussianMixture
+from kss.kernels import GaussianKernel
+from kss.scores import (
+    BrownianMotion,
+    Coefficients,
+    InProcess,
+    Mollified,
+    OrnsteinUhlenbeck,
+    Schedule,
+    VarianceExploding,
+    VariancePreserving,
+    coefficients,
+)
+from kss.testing.compare import agree
+from kss.theory import processes
+
+CHAPTER = "other_processes"
+ROUNDING = 16 * torch.finfo(torch.float64).eps
+SETTING = r"""$dY = f(c)\,Y\,dc + g(c)\,dB$ with $f$, $g$ functions of the label $c$ alone, $g > 0$, started at $Y_0 = X_0$"""
+
+Numbers = dict[str, Any]
+
+
+class Definition(NamedTuple):
+    """A process as it is defined: its coefficients, functions of the label."""
+
+    schedule: Schedule
+    drift: Callable[[Any], Any]
+    noise: Callable[[Any], Any]
+    labels: tuple[float, ...]
+
+
+DEFINITIONS = {
+    "Brownian motion": Definition(BrownianMotion(), lambda c: 0 * c, lambda c: 1 + 0 * c, (1e-6, 0.3, 40.0)),
+    "OU": Definition(OrnsteinUhlenbeck(), lambda c: -1 + 0 * c, lambda c: 2 + 0 * c, (1e-6, 0.05, 0.7, 3.0)),
+    "OU, rate 0.3": Definition(OrnsteinUhlenbeck(0.3, 5.0), lambda c: -0.3 + 0 * c, lambda c: 5 + 0 * c, (1e-4, 0.4, 9.0)),
+    "VE": Definition(VarianceExploding(), lambda c: 0 * c, lambda c: 2 * c, (1e-3, 0.5, 20.0)),
+    "VP": Definition(VariancePreserving(), lambda c: -(0.1 + 19.9 * c) / 2, lambda c: 0.1 + 19.9 * c, (1e-3, 0.2, 0.6)),
+    "VP, 999 tau": Definition(
+        VariancePreserving(2.0, 8.0, 999.0), lambda c: -(2 + 6 * c / 999) / 1998, lambda c: (2 + 6 * c / 999) / 999, (5.0, 300.0, 990.0)
+    ),
+}
+
+
+class Moments(NamedTuple):
+    """`Y_c` given `X_0` is `N(a X_0, sigma^2 I)`."""
+
+    scale: float
+    variance: float
+
+
+@cache
+def moments(name: str, label: float) -> Moments:
+    """Both, by integrals: `a = exp(int f)`, and `sigma^2 = int (a(c)/a(u))^2 g(u)^2 du` solves `d(sigma^2)/dc = 2 f sigma^2 + g^2`.
+
+    The integrands are polynomials and exponentials up to exp(6), for which 48 Gauss nodes leave rounding only.
+    """
+    definition = DEFINITIONS[name]
+    node, weight = np.polynomial.legendre.leggauss(48)
+    node, weight = (1 + node) / 2, weight / 2
+
+    def log_growth(start: Any) -> Any:
+        """`int_start^label f`."""
+        step = np.asarray(label - start)[..., None]
+        return (step * weight * definition.drift(label - step * node)).sum(-1)
+
+    u = label * node
+    variance = label * weight @ (np.exp(2 * log_growth(u)) * definition.noise(u))
+    return Moments(float(np.exp(log_growth(0.0))), float(variance))
+
+
+def normal_pieces(law: Distribution) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Weights, means and covariances of a law that is a sum of normal ones or of points."""
+    if isinstance(law, Empirical):
+        means = law.points.numpy()
+        return np.full(len(means), 1 / len(means)), means, np.zeros((len(means), law.dim, law.dim))
+    assert isinstance(law, GaussianMixture)
+    return law.weights.numpy(), law.means.numpy(), law.covariances.numpy()
+
+
+class Seen(NamedTuple):
+    """What a process shows at a point y: from the joint normal law of `X_0` and `Y = a X_0 + sigma Z` in each piece."""
+
+    log_density: np.ndarray
+    score: np.ndarray
+    denoise: np.ndarray
+    covariance: np.ndarray
+
+
+def seen_directly(law: Distribution, y: np.ndarray, at: Moments) -> Seen:
+    """Density, score, mean and covariance of `X_0` given `Y = y` (n, d), without going to variance time."""
+    weights, means, covariances = normal_pieces(law)
+    logs, scores, clean, spreads = [], [], [], []
+    for weight, mean, covariance in zip(weights, means, covariances, strict=True):
+        total = at.scale**2 * covariance + at.variance * np.eye(law.dim)
+        inverse, offset = np.linalg.inv(total), y - at.scale * mean
+        gain = at.scale * covariance @ inverse
+        logs.append(np.log(weight) - 0.5 * (np.einsum("ni,ij,nj->n", offset, inverse, offset) + np.linalg.slogdet(2 * np.pi * total)[1]))
+        scores.append(-offset @ inverse)
+        clean.append(mean + offset @ gain.T)
+        spreads.append(covariance - gain @ (at.scale * covariance))
+    log_density = np.logaddexp.reduce(logs, axis=0)
+    share = np.exp(np.array(logs) - log_density)
+    mean = np.einsum("kn,kni->ni", share, clean)
+    centered = np.array(clean) - mean
+    covariance = np.einsum("kn,kij->nij", share, spreads) + np.einsum("kn,kni,knj->nij", share, centered, centered)
+    return Seen(log_density, np.einsum("kn,kni->ni", share, scores), mean, covariance)
+
+
+MIXTURE = GaussianMixture(means=[[-1.0, 0.5], [1.0, 0.0]], covariances=[[[0.1, 0.02], [0.02, 0.3]], [[0.2, 0.0], [0.0, 0.05]]])
+DATA = Empirical([[-1.0, 0.5], [0.3, -0.8], [1.2, 0.1], [1.2, 0.4], [0.0, 2.0]])
+
+
+def places(law: Distribution, at: Moments, generator: torch.Generator) -> torch.Tensor:
+    """Five draws of `Y_c`."""
+    z = torch.randn(5, law.dim, dtype=torch.float64, generator=generator)
+    return at.scale * law.sample(5, generator) + math.sqrt(at.variance) * z
+
+
+def allowance(expected: Seen, y: np.ndarray, at: Moments) -> np.ndarray:
+    """For a score: 1e-12 of it, and what moving y by its rounding changes: the Jacobian is `(a^2 C/sigma^2 - I)/sigma^2`."""
+    steep = (1 + at.scale**2 * np.trace(expected.covariance, axis1=-2, axis2=-1) / at.variance) / at.variance
+    return (1e-12 * np.abs(expected.score).max(-1) + ROUNDING * (1 + np.abs(y).max()) * steep)[:, None]
+
+
+claim(
+    "process.change_of_time",
+    title="Every linear diffusion is Brownian motion in another clock and another unit",
+    statement=r"""Let $dY = f(c)\,Y\,dc + g(c)\,dB$, $a = \exp\int_0^c f$ and $t = \int_0^c (g/a)^2$. Then $Y_c = a X_t$ as
+processes, and with $q_c = \nabla\log(\text{density of } Y_c)$
+
+$$q_c(y) = \frac1a\,s_t(y/a), \qquad \mathbb E[X_0 \mid Y_c = y] = m_t(y/a), \qquad \operatorname{Cov}[X_0 \mid Y_c = y] = C_t(y/a),$$
+
+and averaging over a kernel commutes with it if the kernel is scaled along: $G_H * q_c\,(y) = \frac1a\,(G_{H/a^2} * s_t)(y/a)$. All of this
+holds for the law of the data, and for the data themselves.""",
+    source="classical (Lamperti transform and time change); the variance preserving case in Song et al., arXiv 2011.13456",
+    regime=SETTING
+    + r""". Every law of $X_0$, all $c > 0$, every $H \ge 0$ (or covariance matrix). Ornstein-Uhlenbeck: $f = -\theta$, $a = e^{-\theta c}$,
+$t = \frac{g^2}{2\theta}(e^{2\theta c} - 1)$.""",
+    uses=("heat.tweedie",),
+    chapter=CHAPTER,
+    verdict="holds",
+)
+
+
+@check(
+    "process.change_of_time",
+    by="quadrature",
+    mutants={
+        "off by 1e-11": returns(lambda score, *_: score * (1 + 1e-11)),
+        "1/a forgotten": instead(lambda seen, y, c: seen.base.score(y / seen.schedule.scale(seen.schedule.time(c)), seen.schedule.time(c))),
+        "point not rescaled": instead(
+            lambda seen, y, c: seen.base.score(y, seen.schedule.time(c)) / seen.schedule.scale(seen.schedule.time(c))
+        ),
+        "a for 1/a": returns(lambda score, seen, y, c: score * seen.schedule.scale(seen.schedule.time(c)) ** 2),
+        "label for t": instead(lambda seen, y, c: seen.base.score(y, c)),
+    },
+)
+def scores_of_the_process(predict: Any = InProcess.score, *, generator: torch.Generator) -> Numbers:
+    """Six processes, a smooth law and data, against normal laws with the moments of the process."""
+    worst = 0.0
+    for (name, definition), law in itertools.product(DEFINITIONS.items(), (MIXTURE, DATA)):
+        for label in definition.labels:
+            at = moments(name, label)
+            y = places(law, at, generator)
+            expected = seen_directly(law, y.numpy(), at)
+            got = predict(InProcess(law, definition.schedule), y, torch.tensor(label, dtype=torch.float64))
+            worst = max(worst, agree(f"{name} at {label}", got, expected.score, allowance(expected, y.numpy(), at)))
+    return {"worst error/allowance": worst}
+
+
+@check(
+    "process.change_of_time",
+    by="quadrature",
+    mutants={
+        "off by 1e-10": returns(lambda found, *_: tuple(part * (1 + 1e-10) for part in found)),
+        "point not rescaled": instead(
+            lambda seen, y, c: (
+                seen.base.denoise(y, seen.schedule.time(c)),
+                seen.base.posterior(y, seen.schedule.time(c)).covariance(),
+                seen.base.log_density(y, seen.schedule.time(c)),
+            )
+        ),
+        "covariance of a X_0": returns(
+            lambda found, seen, y, c: (found[0], found[1] * float(seen.schedule.scale(seen.schedule.time(c))) ** 2, found[2])
+        ),
+        "Jacobian forgotten": returns(
+            lambda found, seen, y, c: (found[0], found[1], found[2] + 2 * float(seen.schedule.scale(seen.schedule.time(c)).log()))
+        ),
+    },
+)
+def posterior_and_density(predict: Any = InProcess.moments, *, generator: torch.Generator) -> Numbers:
+    """Mean, covariance and log-density of the same laws; what moving y by its rounding changes is allowed."""
+    worst = 0.0
+    for (name, definition), law in itertools.product(DEFINITIONS.items(), (MIXTURE, DATA)):
+        for label in definition.labels:
+            at = moments(name, label)
+            y = places(law, at, generator)
+            expected = seen_directly(law, y.numpy(), at)
+            blur = ROUNDING * (1 + np.abs(y.numpy()).max())  # times the derivative: of the mean a C/sigma^2, of its log-density the score
+            spread = np.trace(expected.covariance, axis1=-2, axis2=-1)
+            steep = blur * at.scale * spread / at.variance
+            mean, covariance, log_density = predict(InProcess(law, definition.schedule), y, torch.tensor(label, dtype=torch.float64))
+            what = f"{name} at {label}"
+            worst = max(worst, agree(f"mean, {what}", mean, expected.denoise, 1e-12 + steep[:, None]))
+            worst = max(
+                worst,
+                agree(
+                    f"covariance, {what}",
+                    covariance,
+                    expected.covariance,
+                    1e-12 + 4 * (steep * (1 + at.scale * spread / at.variance))[:, None, None],
+                ),
+            )
+            allowed = 1e-12 * (1 + np.abs(expected.log_density)) + blur * np.abs(expected.score).max(-1)
+            worst = max(worst, agree(f"log-density, {what}", log_density, expected.log_density, allowed))
+    return {"worst error/allowance": worst}
+
+
+@check(
+    "process.change_of_time",
+    by="quadrature",
+    lane="full",
+    mutants={
+        "off by 1e-10": returns(lambda function, *_: lambda t: function(t) * (1 + 1e-10)),
+        "a^2 for 1/a^2": instead(lambda bandwidth, schedule: lambda t: schedule.scale(t) ** 2 * torch.as_tensor(bandwidth)),
+        "1/a": instead(lambda bandwidth, schedule: lambda t: torch.as_tensor(bandwidth) / schedule.scale(t)),
+        "not carried over": instead(lambda bandwidth, schedule: lambda t: torch.as_tensor(bandwidth) + 0 * t),
+    },
+)
+def smoothed_scores(predict: Any = processes.bandwidth_in_variance_time, *, generator: torch.Generator) -> Numbers:
+    """`G_H * q` of a mixture and of data on the line by the trapezoidal rule in the process, 4001 nodes, against `Mollified` seen there.
+
+    The rule's error is far below 1e-15 while its step is below half of sigma; `Mollified` is asked for 1e-13 and sums 1e-14.
+    """
+    line = GaussianMixture(means=[[-1.0], [0.7]], covariances=[[[0.1]], [[0.3]]])
+    points = Empirical([[-1.0], [0.2], [0.5]])
+    node = np.linspace(-10, 10, 4001)
+    weight = np.exp(-(node**2) / 2)
+    weight /= weight.sum()
+    worst = 0.0
+    for name, label in (("OU", 0.05), ("OU", 0.7), ("OU, rate 0.3", 0.4), ("VE", 0.5), ("VP", 0.2), ("VP, 999 tau", 300.0)):
+        at, schedule = moments(name, label), DEFINITIONS[name].schedule
+        for law, ratio in itertools.product((line, points), (0.3, 1.0)):
+            bandwidth = ratio * at.variance
+            y = places(law, at, generator)
+            nodes = (y.numpy() + math.sqrt(bandwidth) * node).reshape(-1, 1)
+            expected = seen_directly(law, nodes, at).score.reshape(len(y), -1) @ weight
+            kernel = GaussianKernel(predict(bandwidth, schedule))
+            smoothed = Mollified(law, kernel, accuracy=1e-13)
+            got = InProcess(smoothed, schedule).score(y, label)[:, 0]
+            allowed = 1e-12 * max(np.abs(expected).max(), at.variance**-0.5) * (1 + at.scale / at.variance**0.5)
+            worst = max(worst, agree(f"{name} at {label}", got, expected, allowed))
+    return {"worst error/allowance": worst}
+
+
+claim(
+    "process.coefficients",
+    title="Drift and noise of a process, from its clock",
+    statement=r"""$f = \frac{d\log a}{dc}$ and $g^2 = a^2\,\frac{dt}{dc}$. Reversed in time the process is
+$dY = \left(g^2 q_c(Y) - f\,Y\right)dc' + g\,dB$ and its probability flow $dY = \left(\frac12 g^2 q_c(Y) - f\,Y\right)dc'$, $c'$ running
+against $c$: the images under $Y = aX$ of $dX = s_t\,d\tau + dB$ and $dX = \frac12 s_t\,d\tau$.""",
+    source="classical; Song et al., arXiv 2011.13456, equations 6 and 13, for the reversed forms",
+    regime=SETTING + ".",
+    uses=("process.change_of_time", "heat.reversal_sde", "heat.reversal_ode"),
+    chapter=CHAPTER,
+    verdict="holds",
+)
+
+
+@check(
+    "process.coefficients",
+    by="property",
+    mutants={
+        "off by 1e-9": returns(lambda found, *_: Coefficients(found.drift * (1 + 1e-9), found.noise * (1 + 1e-9))),
+        "drift with the other sign": returns(lambda found, *_: Coefficients(-found.drift, found.noise)),
+        "drift of the variance": returns(lambda found, *_: Coefficients(2 * found.drift, found.noise)),
+        "dt/dc alone": instead(
+            lambda schedule, c: Coefficients(
+                coefficients(schedule, c).drift, coefficients(schedule, c).noise / schedule.scale(schedule.time(c)) ** 2
+            )
+        ),
+        "g for its square": returns(lambda found, *_: Coefficients(found.drift, found.noise.sqrt())),
+    },
+)
+def coefficients_by_definition(predict: Any = coefficients, *, generator: torch.Generator) -> Numbers:
+    """Six processes against the coefficients that define them; a few exponentials are rounded on the way."""
+    worst = 0.0
+    for name, definition in DEFINITIONS.items():
+        for label in definition.labels:
+            found = predict(definition.schedule, torch.tensor(label, dtype=torch.float64))
+            drift, noise = float(definition.drift(label)), float(definition.noise(label))
+            worst = max(worst, agree(f"f of {name} at {label}", found.drift, drift, 1e-14 * abs(drift)))
+            worst = max(worst, agree(f"g^2 of {name} at {label}", found.noise, noise, 1e-14 * noise))
+    return {"worst error/allowance": worst}
+
+
+def mixture_log_density(y: torch.Tensor, scale: torch.Tensor, variance: torch.Tensor) -> torch.Tensor:
+    """Of two normal pieces of variance 0.2 seen in a process, for y (n, 2), with scale and sigma^2 (n,)."""
+    centers = torch.tensor([[-1.0, 0.5], [1.0, 0.0]], dtype=torch.float64)
+    total = (0.2 * scale**2 + variance).unsqueeze(-1)
+    square = (y.unsqueeze(1) - scale[:, None, None] * centers).square().sum(-1)
+    return torch.logsumexp(-square / (2 * total) - total.log(), -1)
+
+
+CLOSED: dict[str, Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]] = {
+    "OU": lambda c: ((-c).exp(), -torch.expm1(-2 * c)),
+    "OU, rate 0.3": lambda c: ((-0.3 * c).exp(), -5 / 0.6 * torch.expm1(-0.6 * c)),
+    "VE": lambda c: (torch.ones_like(c), c**2),
+    "VP": lambda c: ((-(0.1 * c + 9.95 * c**2) / 2).exp(), -torch.expm1(-0.1 * c - 9.95 * c**2)),
+}
+"""A and sigma^2 in closed form, as functions that can be differentiated."""
+
+
+def backward_residual(drift: Any, noisy: bool, generator: torch.Generator) -> float:
+    """The largest error of the Fokker-Planck equation, run backward: `d_c log p = div b + b.q - (1/2) g^2 (div q + |q|^2)`.
+
+    The last term only if the dynamics are `noisy`. In units of the sizes of the terms; derivatives by automatic differentiation.
+    """
+    worst = 0.0
+    for name, closed in CLOSED.items():
+        for label in DEFINITIONS[name].labels[1:]:
+            c = torch.full((8,), label, dtype=torch.float64, requires_grad=True)
+            scale, variance = closed(c)
+            y = 3 * torch.randn(8, 2, dtype=torch.float64, generator=generator) * (scale**2 + variance).detach().sqrt()[:, None]
+            y.requires_grad_()
+            log_p = mixture_log_density(y, scale, variance)
+            (score,) = torch.autograd.grad(log_p.sum(), y, create_graph=True)
+            (rate,) = torch.autograd.grad(log_p.sum(), c, retain_graph=True)
+            f, g2 = DEFINITIONS[name].drift(c.detach()).unsqueeze(-1), DEFINITIONS[name].noise(c.detach()).unsqueeze(-1)
+            velocity = drift(y, score, Coefficients(f, g2))
+            parts = [rate, -_divergence(velocity, y), -(velocity * score).sum(-1)]
+            if noisy:
+                parts += [g2.squeeze(-1) / 2 * part for part in (_divergence(score, y), score.square().sum(-1))]
+            terms = torch.stack([part.detach() for part in parts])
+            worst = max(worst, float((terms.sum(0).abs() / terms.abs().sum(0)).max()))
+    return worst
+
+
+def _divergence(field: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    return sum((torch.autograd.grad(field[:, i].sum(), y, retain_graph=True)[0][:, i] for i in range(2)), torch.zeros(len(y)))
+
+
+REVERSED = {
+    "off by 1e-9": returns(lambda drift, *_: drift * (1 + 1e-9)),
+    "f with the other sign": returns(lambda drift, y, score, at: drift + 2 * at.drift * y),
+    "f halved as well": returns(lambda drift, y, score, at: drift + at.drift * y / 2),
+    "g for its square": returns(lambda drift, y, score, at: drift + (at.noise.sqrt() - at.noise) * score),
+    "no drift of the process": instead(lambda y, score, at: at.noise * score),
+}
+
+
+@check(
+    "process.coefficients",
+    by="property",
+    mutants=REVERSED | {"the flow's": instead(processes.probability_flow_drift)},
+)
+def reversed_process(predict: Any = processes.reverse_sde_drift, *, generator: torch.Generator) -> Numbers:
+    """The densities of four processes solve the Fokker-Planck equation of the reversed one; rounding is amplified by a hundred at most."""
+    return {"residual/allowed": agree("Fokker-Planck, reversed", backward_residual(predict, True, generator), 0.0, 1e-12)}
+
+
+@check(
+    "process.coefficients",
+    by="property",
+    lane="full",
+    mutants=REVERSED | {"the SDE's": instead(processes.reverse_sde_drift)},
+)
+def probability_flow(predict: Any = processes.probability_flow_drift, *, generator: torch.Generator) -> Numbers:
+    """They solve the continuity equation of the flow, too."""
+    return {"residual/allowed": agree("continuity", backward_residual(predict, False, generator), 0.0, 1e-12)}
