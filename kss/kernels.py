@@ -155,11 +155,7 @@ class GaussianKernel(Kernel):
         variance = self._at(t, nodes.shape[-1])
         if variance.ndim <= 1:
             return _root(variance).expand(t.shape)[:, None, None] * nodes
-        root, singular = torch.linalg.cholesky_ex(variance)
-        if bool(singular.any()):  # a root all the same; it has no gradient with respect to t where eigenvalues coincide
-            eigenvalues, vectors = torch.linalg.eigh(variance)
-            root = vectors * eigenvalues.clamp_min(0.0).sqrt().unsqueeze(-2)
-        return (nodes @ root.mT).expand(len(t), *nodes.shape)
+        return (nodes @ matrix_root(variance).mT).expand(len(t), *nodes.shape)
 
     def covariance(self, t: float, dim: int) -> Float[Tensor, "d d"]:
         variance = self._at(torch.tensor([as_positive("t", t)], dtype=torch.float64), dim)
@@ -264,6 +260,15 @@ def variances(name: str, value: ArrayLike) -> Tensor:
     if bool((torch.linalg.eigvalsh(variance.detach()) < -rounding.squeeze(-1)).any()):
         raise reject(name, value, "a positive semidefinite matrix")
     return (variance + variance.mT) / 2
+
+
+def matrix_root(variance: Float[Tensor, "*batch d d"]) -> Float[Tensor, "*batch d d"]:
+    """A matrix A with `A A^T = S`, for S symmetric and positive semidefinite."""
+    root, singular = torch.linalg.cholesky_ex(variance)
+    if bool(singular.any()):  # a root all the same; it has no gradient with respect to S where eigenvalues coincide
+        eigenvalues, vectors = torch.linalg.eigh(variance)
+        root = vectors * eigenvalues.clamp_min(0.0).sqrt().unsqueeze(-2)
+    return root
 
 
 def _length(value: ArrayLike, name: str) -> Tensor:

@@ -1,5 +1,6 @@
 """Scores made from scores, and from networks."""
 
+from kss.scores.adaptive import AdaptivelyMollified
 from kss.scores.corrected import BiasCorrected
 from kss.scores.led_kde import LedKde
 from kss.scores.mollified import Averaged, Mollified
@@ -14,11 +15,13 @@ from kss.scores.network import (
 )
 from kss.scores.protocol import HasScore, Score, score_function
 from kss.scores.shifted import TimeShifted
+from kss.scores.space_time import SpaceTime, exponential_delays, uniform_delays
 from kss.scores.tempered import TemperatureSmoothed
 from kss.scores.unconditioned import NoiseUnconditioned
 
 __all__ = [
     "EDM",
+    "AdaptivelyMollified",
     "Averaged",
     "BiasCorrected",
     "DiscreteVariancePreserving",
@@ -29,10 +32,13 @@ __all__ = [
     "NoiseUnconditioned",
     "Schedule",
     "Score",
+    "SpaceTime",
     "TemperatureSmoothed",
     "TimeShifted",
     "VarianceExploding",
     "VariancePreserving",
+    "exponential_delays",
     "from_denoiser",
     "score_function",
+    "uniform_delays",
 ]

@@ -61,6 +61,8 @@ FEW = 4
 
 Integrand = Callable[[Tensor, Tensor], Tensor]
 """Offsets (n, m, d) of the nodes, and which of the points (n,): values (n, m, v)."""
+Offsets = Callable[[Tensor, Tensor], Tensor]
+"""Nodes (m, d) of the standard variable, and which of the points (n,): displacements (n, m, d)."""
 Fast = Callable[[Rule, Tensor, Tensor], tuple[Tensor, Tensor] | None]
 """A rule, weights (k, m), and which of the points (n,): sums (k, r, n, v) and their error (n,); or None."""
 
@@ -72,20 +74,8 @@ class Averaged(NamedTuple):
     error: Float[Tensor, "*batch"]
 
 
-class Mollified:
-    """`K * s_t` for a base score and a kernel; `h` and `t` are variances.
-
-    Arguments: `base`, a `Distribution` or any score; `kernel`; `accuracy`, the relative error at which refinement stops (1e-7
-    for d <= 2, 1e-4 for d = 3, 3e-2 beyond, if omitted); `most_nodes`, of the largest rule: where it stops in any case (but on a grid two
-    rules are always tried, and before the third the error is unknown: infinite); `scrambling`, a number >= 0 that chooses among independent
-    tables of Sobol points (d > 3), so that the score is one fixed function of (x, t).
-    Not a `Distribution`: nothing diffuses into it.
-
-    >>> from kss.distributions import Empirical
-    >>> from kss.kernels import GaussianKernel
-    >>> Mollified(Empirical([[-1.0], [1.0]]), GaussianKernel(0.5)).score([[0.5]], t=0.1)
-    tensor([[0.1694]], dtype=torch.float64)
-    """
+class Smoothed:
+    """A score averaged over the nodes of a kernel about each point; where they lie is what `_offsets` says."""
 
     def __init__(self, base: Score, kernel: Kernel, *, accuracy: float | None = None, most_nodes: int = 2**16, scrambling: int = 0) -> None:
         self._base = score_function(base)
@@ -96,8 +86,9 @@ class Mollified:
         self.most_nodes = as_count("most_nodes", most_nodes, minimum=FEWEST * REPLICATES)
         self.scrambling = as_count("scrambling", scrambling, minimum=0)
 
-    def __repr__(self) -> str:
-        return f"Mollified({self.base!r}, {self.kernel!r})"
+    def _offsets(self, x: Float[Tensor, "n d"], time: Float[Tensor, " n"]) -> Offsets:
+        """Where the nodes of the standard variable lie about each of the points."""
+        return lambda nodes, which: self.kernel.stretch(nodes, time[which])
 
     def score(self, x: ArrayLike, t: ArrayLike) -> Float[Tensor, "*batch d"]:
         """`(K * s_t)(x)`, of the shape (..., d) of `x`."""
@@ -115,36 +106,6 @@ class Mollified:
         value, error = self._displacement(query)
         value = value.reshape(query.x.shape) / query.t.unsqueeze(-1)
         return Averaged(value.to(query.dtype), (error.reshape(query.shape) / query.t).to(query.dtype))
-
-    def unnormalized_log_density(self, x: ArrayLike, t: ArrayLike) -> Float[Tensor, "*batch"]:
-        """`(K * log p_t)(x)`, of shape (...): the logarithm of the LED-KDE up to a constant. The base must have a `log_density`."""
-        return self.unnormalized_log_density_with_error(x, t).value
-
-    def unnormalized_log_density_with_error(self, x: ArrayLike, t: ArrayLike) -> Averaged:
-        """The same with its estimated error; refined until that is below `accuracy` nats."""
-        law = self._law()
-        query = self._query(x, t)
-        x, time = query.flat()
-        with torch.no_grad():
-            slope = law.posterior(x, time).unrounded().displacement
-
-        def flattened(offset: Tensor, which: Tensor) -> Tensor:
-            # Plus the parabola |V|^2/2t - V.s, whose mean is known: most of what log p_t varies by is taken away.
-            u = time[which].unsqueeze(-1)
-            root = u.sqrt().unsqueeze(-1)
-            parabola = (offset / root * (offset / 2 - slope[which].unsqueeze(-2)) / root).sum(-1)
-            return (law.posterior(x[which].unsqueeze(-2) + offset, u).unrounded().log_evidence + parabola).unsqueeze(-1)
-
-        mean, error = self._average(x.shape[-1], time, flattened, absolute=True)
-        value = mean.squeeze(-1) - self.kernel.trace(time, x.shape[-1]) / 2 / time
-        # Infinity minus infinity: only where the mean of |x + V - data|^2/2t is too large for a float.
-        value = torch.where(value.isnan(), -torch.inf, value)
-        return Averaged(value.reshape(query.shape).to(query.dtype), error.reshape(query.shape).to(query.dtype))
-
-    def _law(self) -> Distribution:
-        if not isinstance(self.base, Distribution):
-            raise reject("base", self.base, "a Distribution: the LED-KDE needs log p_t, which a score alone does not give")
-        return self.base
 
     def _query(self, x: ArrayLike, t: ArrayLike) -> "_Query":
         x = as_tensor("x", x)
@@ -173,7 +134,7 @@ class Mollified:
                 raise reject("base", self.base, f"a score of shape {tuple(flat.shape)}, as x has; it gave {_kind(value)}")
             return u.unsqueeze(-1) * value.reshape(y.shape).double() + offset
 
-        return self._average(x.shape[-1], time, pulled, self._fast(x, time), absolute=False)
+        return self._average(x, time, pulled, self._fast(x, time), absolute=False)
 
     def _fast(self, x: Tensor, time: Tensor) -> Fast | None:
         """The base's own way to the sums of `m_t(x + V) - x`, one noise variance after another."""
@@ -200,8 +161,9 @@ class Mollified:
 
         return sums
 
-    def _average(self, dim: int, time: Float[Tensor, " n"], integrand: Integrand, fast: Fast | None = None, *, absolute: bool) -> Averaged:
+    def _average(self, x: Tensor, time: Float[Tensor, " n"], integrand: Integrand, fast: Fast | None = None, *, absolute: bool) -> Averaged:
         """The mean of the integrand (n, v) over the kernel and its error (n,), refined for each point by itself."""
+        dim, offsets = x.shape[-1], self._offsets(x, time)
         on_grid = dim <= GRID_DIM
         accuracy = self.accuracy or (ACCURACY[dim] if on_grid else SOBOL_ACCURACY)
         rules = self.kernel.grids(dim, self.most_nodes) if on_grid else self.kernel.sobol(dim, self.most_nodes, self.scrambling)
@@ -212,7 +174,7 @@ class Mollified:
             if on_grid:
                 tilt = rule.nodes[0] @ torch.linspace(1.0, 0.5, dim, dtype=torch.float64)
                 weights = torch.stack((rule.weights, rule.weights * tilt))
-            means, rounding = self._sums(rule, weights, time, rows, integrand, fast, FAST_ERROR * min(accuracy, 1e-7))
+            means, rounding = self._sums(rule, weights, offsets, rows, integrand, fast, FAST_ERROR * min(accuracy, 1e-7))
             if on_grid:  # a new rule replaces the one before
                 new, tilts = means[0, 0], means[1, 0].detach()
                 last = torch.full_like(rounding, torch.inf) if mean is None else (new - mean[rows]).detach().norm(dim=-1)
@@ -243,22 +205,22 @@ class Mollified:
         self,
         rule: Rule,
         weights: Float[Tensor, "k m"],
-        time: Tensor,
+        offsets: Offsets,
         rows: Tensor,
         integrand: Integrand,
         fast: Fast | None,
         tolerance: float,
     ) -> tuple[Tensor, Tensor]:
         """Sums of the integrand over each replicate, by each of the weights (k, r, n, v), and their error by rounding (n,)."""
-        weights = weights.to(time.device)
+        weights = weights.to(rows.device)
         answer = None if fast is None else fast(rule, weights, rows)
         if answer is None:
-            sums, size = self._apply(rule.nodes, weights, time, rows, integrand)
+            sums, size = self._apply(rule.nodes, weights, offsets, rows, integrand)
             return sums, self._rounding() * size
         sums, error = answer
         left = (~(error <= tolerance * sums[0].mean(0).norm(dim=-1))).nonzero().squeeze(-1)
         if len(left):
-            sums[:, :, left], size = self._apply(rule.nodes, weights, time, rows[left], integrand)
+            sums[:, :, left], size = self._apply(rule.nodes, weights, offsets, rows[left], integrand)
             error[left] = self._rounding() * size
         return sums, error
 
@@ -267,24 +229,73 @@ class Mollified:
         return max(ROUNDING, getattr(self.base, "tol", None) or 0.0)
 
     def _apply(
-        self, nodes: Float[Tensor, "r m d"], weights: Float[Tensor, "k m"], time: Tensor, rows: Tensor, integrand: Integrand
+        self, nodes: Float[Tensor, "r m d"], weights: Float[Tensor, "k m"], offsets: Offsets, rows: Tensor, integrand: Integrand
     ) -> tuple[Tensor, Tensor]:
         """Sums of the integrand over each replicate, by each of the weights (k, r, n, v), and the mean size of its values (n,)."""
-        nodes = nodes.to(time.device)
+        nodes = nodes.to(rows.device)
         together = max(1, BLOCK // nodes[0].numel())  # replicates in one call
         step = max(1, BLOCK // nodes[:together].numel())
         columns, sizes = [], []
         for which in rows.split(step):
             pieces = []
-            size = torch.zeros(len(which), dtype=torch.float64, device=time.device)
+            size = torch.zeros(len(which), dtype=torch.float64, device=rows.device)
             for replicates in nodes.split(together):
-                offset = self.kernel.stretch(replicates.flatten(0, 1), time[which])
+                offset = offsets(replicates.flatten(0, 1), which)
                 values = integrand(offset, which).unflatten(1, replicates.shape[:2])
                 pieces.append(torch.einsum("nrmv,km->krnv", values, weights))
                 size = size + torch.einsum("nrm,m->n", values.detach().norm(dim=-1), weights[0]) / len(nodes)
             columns.append(torch.cat(pieces, 1))
             sizes.append(size)
         return torch.cat(columns, 2), torch.cat(sizes)
+
+
+class Mollified(Smoothed):
+    """`K * s_t` for a base score and a kernel; `h` and `t` are variances.
+
+    Arguments: `base`, a `Distribution` or any score; `kernel`; `accuracy`, the relative error at which refinement stops (1e-7
+    for d <= 2, 1e-4 for d = 3, 3e-2 beyond, if omitted); `most_nodes`, of the largest rule: where it stops in any case (but on a grid two
+    rules are always tried, and before the third the error is unknown: infinite); `scrambling`, a number >= 0 that chooses among independent
+    tables of Sobol points (d > 3), so that the score is one fixed function of (x, t).
+    Not a `Distribution`: nothing diffuses into it.
+
+    >>> from kss.distributions import Empirical
+    >>> from kss.kernels import GaussianKernel
+    >>> Mollified(Empirical([[-1.0], [1.0]]), GaussianKernel(0.5)).score([[0.5]], t=0.1)
+    tensor([[0.1694]], dtype=torch.float64)
+    """
+
+    def __repr__(self) -> str:
+        return f"Mollified({self.base!r}, {self.kernel!r})"
+
+    def unnormalized_log_density(self, x: ArrayLike, t: ArrayLike) -> Float[Tensor, "*batch"]:
+        """`(K * log p_t)(x)`, of shape (...): the logarithm of the LED-KDE up to a constant. The base must have a `log_density`."""
+        return self.unnormalized_log_density_with_error(x, t).value
+
+    def unnormalized_log_density_with_error(self, x: ArrayLike, t: ArrayLike) -> Averaged:
+        """The same with its estimated error; refined until that is below `accuracy` nats."""
+        law = self._law()
+        query = self._query(x, t)
+        x, time = query.flat()
+        with torch.no_grad():
+            slope = law.posterior(x, time).unrounded().displacement
+
+        def flattened(offset: Tensor, which: Tensor) -> Tensor:
+            # Plus the parabola |V|^2/2t - V.s, whose mean is known: most of what log p_t varies by is taken away.
+            u = time[which].unsqueeze(-1)
+            root = u.sqrt().unsqueeze(-1)
+            parabola = (offset / root * (offset / 2 - slope[which].unsqueeze(-2)) / root).sum(-1)
+            return (law.posterior(x[which].unsqueeze(-2) + offset, u).unrounded().log_evidence + parabola).unsqueeze(-1)
+
+        mean, error = self._average(x, time, flattened, absolute=True)
+        value = mean.squeeze(-1) - self.kernel.trace(time, x.shape[-1]) / 2 / time
+        # Infinity minus infinity: only where the mean of |x + V - data|^2/2t is too large for a float.
+        value = torch.where(value.isnan(), -torch.inf, value)
+        return Averaged(value.reshape(query.shape).to(query.dtype), error.reshape(query.shape).to(query.dtype))
+
+    def _law(self) -> Distribution:
+        if not isinstance(self.base, Distribution):
+            raise reject("base", self.base, "a Distribution: the LED-KDE needs log p_t, which a score alone does not give")
+        return self.base
 
 
 def _kind(value: object) -> str:

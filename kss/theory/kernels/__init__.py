@@ -1,0 +1,1 @@
+"""Which kernel: its size, its shape, and what it cannot remove. See the chapter of that name."""
