@@ -14,10 +14,13 @@ what is computed on each therefore only has to be *unbiased*. Three devices, non
 * each estimate uses Sobol nodes moved by a random shift, and z with -z, which cancels all odd terms, among them `-z sqrt(h)/u`.
 
 The same data, points x and nodes z (scaled by sqrt(h)) serve every bandwidth: common random numbers.
+
+A bias-corrected score, `sum_j w_j G_{jh} * s^N` (`kss.scores.BiasCorrected`), is an average as well, with weights of both signs; each of
+the two estimates combines the averages over the same z scaled by `sqrt(jh)`.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -26,6 +29,11 @@ from torch import Tensor
 
 from kss._validation import ArrayLike, Seed, as_count, as_generator, as_positive, as_tensor, reject
 from kss.distributions import Distribution
+from kss.kernels import variances
+from kss.scores.corrected import richardson_weights
+
+Bandwidth = float | int | Callable[[Tensor], Tensor]
+"""A variance h, or a function of the noise variances u (...) that gives one for each."""
 
 BLOCK = 2**18
 """Numbers in the largest temporary array: 2 MiB, which stays in the processor's cache."""
@@ -36,6 +44,7 @@ class PathDivergence(NamedTuple):
 
     t: Float[Tensor, "*T"]
     bandwidths: Float[Tensor, " H"]
+    """NaN where a function of u was given."""
     values: Float[Tensor, "S *T H"]
     """Unbiased estimates for each data set; those for h > 0 may be negative."""
 
@@ -53,7 +62,7 @@ class PathDivergence(NamedTuple):
 def mean_path_divergence(
     law: Distribution,
     N: int,
-    bandwidths: ArrayLike,
+    bandwidths: ArrayLike | Sequence[Bandwidth],
     *,
     t_min: ArrayLike,
     t_max: float,
@@ -61,22 +70,24 @@ def mean_path_divergence(
     generator: Seed,
     strata: int = 8,
     nodes: int = 4,
+    order: int = 1,
 ) -> PathDivergence:
     """`(1/2) int_{t_min}^{t_max} E_{p_u}|s_u - G_h * s_u^N|^2 du` for every h in `bandwidths` (H,) at once; h = 0 is the raw score.
+
+    A bandwidth is a variance, or a function h(u) that gives one for each noise variance of a tensor. With `order` = r > 1 the
+    score is `sum_j w_j G_{jh} * s_u^N`, j = 1, ..., r, with `richardson_weights(r)`, at r times the cost.
 
     `t_min` is a number, or increasing start times (T,) that share one path. The integral takes `strata` random times per decade,
     each with one x and, for h > 0, twice `nodes` pairs of nodes (a power of two): `4 nodes strata log10(t_max/t_min)` scores per
     data set and bandwidth. The expectation is exact whatever `strata` and `nodes` are; they set the noise. Data, times, points and
-    nodes depend on the generator, `t_min`, `t_max` and the three counts, not on `bandwidths`. float64; rounding of about
+    nodes depend on the generator, `t_min`, `t_max` and the three counts, not on `bandwidths` or `order`. float64; rounding of about
     `1e-16 R^2/t_min` relative, for data of radius R.
     """
     size, count = as_count("N", N), as_count("data_sets", data_sets)
     strata, nodes = as_count("strata", strata), as_count("nodes", nodes)
     if nodes & (nodes - 1):
         raise reject("nodes", nodes, "a power of two")
-    bandwidth = as_tensor("bandwidths", bandwidths).double()
-    if bandwidth.ndim != 1 or not len(bandwidth) or bool((bandwidth < 0).any()):
-        raise reject("bandwidths", bandwidths, "a non-empty list of variances >= 0")
+    widths, weights = _as_bandwidths(bandwidths), [float(w) for w in richardson_weights(order)]
     t_max, given = as_positive("t_max", t_max), as_tensor("t_min", t_min).double()
     edges = torch.cat((given.reshape(-1), torch.tensor([t_max], dtype=torch.float64)))
     if given.ndim > 1 or bool((edges[0] <= 0) | (edges.diff() <= 0).any()):
@@ -86,9 +97,24 @@ def mean_path_divergence(
     per_data_set = 4 * nodes * len(path.low) * size
     blocks = []
     for done in range(0, count, step := max(1, BLOCK // per_data_set)):
-        blocks.append(_block(law, size, bandwidth, path, min(step, count - done), nodes, generator))
+        blocks.append(_block(law, size, widths, weights, path, min(step, count - done), nodes, generator))
     values = torch.cat(blocks)
+    bandwidth = torch.tensor([math.nan if callable(h) else float(h) for h in widths], dtype=torch.float64)
     return PathDivergence(given, bandwidth, values if given.ndim else values.squeeze(1))
+
+
+def _as_bandwidths(bandwidths: ArrayLike | Sequence[Bandwidth]) -> list[float | Callable[[Tensor], Tensor]]:
+    listed = list(bandwidths) if isinstance(bandwidths, list | tuple) else bandwidths
+    numbers = [h for h in listed if not callable(h)] if isinstance(listed, list) else listed
+    if isinstance(listed, list) and listed and not numbers:
+        return listed
+    checked = as_tensor("bandwidths", numbers).double()
+    if checked.ndim != 1 or not len(checked) or bool((checked < 0).any()):
+        raise reject("bandwidths", bandwidths, "a non-empty list of variances >= 0")
+    if not isinstance(listed, list):
+        return checked.tolist()
+    given = iter(checked.tolist())
+    return [h if callable(h) else next(given) for h in listed]
 
 
 class _Strata:
@@ -115,7 +141,14 @@ class _Strata:
 
 
 def _block(
-    law: Distribution, N: int, bandwidths: Float[Tensor, " H"], path: _Strata, count: int, nodes: int, generator: torch.Generator
+    law: Distribution,
+    N: int,
+    bandwidths: list[float | Callable[[Tensor], Tensor]],
+    weights: list[float],
+    path: _Strata,
+    count: int,
+    nodes: int,
+    generator: torch.Generator,
 ) -> Float[Tensor, "B T H"]:
     points = law.sample(count * N, generator).double().reshape(count, N, law.dim)
     u, weight = path.draw(count, generator)
@@ -124,18 +157,30 @@ def _block(
     truth = law.score(x, u)
     z = _pairs(u.shape, nodes, law.dim, generator)
     results = []
-    for h in bandwidths.tolist():
-        if h == 0:
+    at = u[:, :, None, None].expand(z.shape[:-1])
+    for h in bandwidths:
+        if not callable(h) and h == 0:
             error = _scores(points, x, u) - truth
             square = error.square().sum(-1)
         else:
-            y = x[:, :, None, None] + math.sqrt(h) * z  # (B, M, 2, nodes, d)
-            at = u[:, :, None, None].expand(y.shape[:-1])
-            smoothed = _scores(points, y.flatten(1, 3), at.flatten(1, 3)).reshape(y.shape).mean(3)
+            root = _widths(h, u).sqrt()[:, :, None, None, None]
+            smoothed = torch.zeros(())
+            for j, factor in enumerate(weights, start=1):
+                y = x[:, :, None, None] + math.sqrt(j) * root * z  # (B, M, 2, 2 nodes, d)
+                smoothed = smoothed + factor * _scores(points, y.flatten(1, 3), at.flatten(1, 3)).reshape(y.shape).mean(3)
             error = smoothed - truth.unsqueeze(2)
             square = (error[:, :, 0] * error[:, :, 1]).sum(-1)
         results.append(path.sums(weight * square / 2))
     return torch.stack(results, -1)
+
+
+def _widths(h: float | Callable[[Tensor], Tensor], u: Float[Tensor, "B M"]) -> Float[Tensor, "B M"]:
+    if not callable(h):
+        return torch.full_like(u, h)
+    given = variances("bandwidths(u)", h(u))
+    if given.shape not in ((), u.shape):
+        raise reject("bandwidths(u)", given, f"a variance for each u, shape {tuple(u.shape)}")
+    return given.expand(u.shape)
 
 
 def _pairs(shape: torch.Size, nodes: int, dim: int, generator: torch.Generator) -> Float[Tensor, "B M 2 n d"]:

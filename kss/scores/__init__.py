@@ -1,7 +1,7 @@
 """Scores made from scores, and from networks."""
 
 from kss.scores.adaptive import AdaptivelyMollified
-from kss.scores.corrected import BiasCorrected
+from kss.scores.corrected import BiasCorrected, richardson_weights
 from kss.scores.led_kde import LedKde
 from kss.scores.mollified import Averaged, Mollified
 from kss.scores.network import (
@@ -39,6 +39,7 @@ __all__ = [
     "VariancePreserving",
     "exponential_delays",
     "from_denoiser",
+    "richardson_weights",
     "score_function",
     "uniform_delays",
 ]
