@@ -1,10 +1,9 @@
 r"""Several ways to make samples, on the same data and with the same chance.
 
-A **trial** is one data set: points to train on, points to choose a knob with, and points held out for the numbers that are reported. A
-**method** turns training points and one knob (a bandwidth, a shift, a number of training steps) into a score. In each trial
-
-1. the knob is the one with the largest `path_log_likelihood` of the validation points, and
-2. the reverse SDE of that score makes samples, from the same starting points and with the same noise for all methods.
+A **trial** is one data set: points to train on, and points held out. A **method** turns training points and one knob (a bandwidth, a shift,
+a number of training steps) into a score. The knob is chosen by `choose_knob`, on trials of its own: the one with the largest
+`path_log_likelihood` of the held-out points. Then `attempt` makes samples with the reverse SDE of that score, in other trials, from the
+same starting points and with the same noise for all methods.
 
 Trials are what is repeated, so intervals are over trials. They use order statistics: with n independent differences the interval
 from the j-th smallest to the j-th largest holds their median with probability at least `1 - 2 P(Binomial(n, 1/2) < j)`, whatever their
@@ -12,7 +11,6 @@ law. **Better** is only said where a sign test over trials says it after Bonferr
 """
 
 import itertools
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,35 +21,31 @@ from jaxtyping import Float
 from scipy import stats
 from torch import Tensor
 
-from kss._validation import ArrayLike, as_count, as_points, as_positive, as_tensor, reject
-from kss.diagnostics.path_likelihood import path_log_likelihood
+from kss._validation import ArrayLike, as_count, as_points, as_tensor, reject
+from kss.diagnostics.path_likelihood import PathLikelihood, path_log_likelihood
 from kss.distributions import Empirical
 from kss.dynamics import sample_reverse_sde
 from kss.scores.protocol import Score
 
-Family = Callable[[float], Score]
-"""From a knob to a score."""
-
 
 class Trial(NamedTuple):
-    """One data set, divided, and the number that all chance of the trial comes from."""
+    """One data set, and the number that all chance of the trial comes from."""
 
     training: Float[Tensor, "N d"]
-    validation: Float[Tensor, "v d"]
     held_out: Float[Tensor, "n d"]
     seed: int
 
 
 class Method(NamedTuple):
-    """A name, a function from (training data, seed) to a family of scores, and the knobs to choose among."""
+    """A name; a function from (training data, knob, seed) to a score; and the knobs to choose among."""
 
     name: str
-    family: Callable[[Empirical, int], Family]
+    make: Callable[[Empirical, float, int], Score]
     knobs: tuple[float, ...]
 
 
 class Protocol(NamedTuple):
-    """How samples are made and knobs are chosen: noise variances, steps, samples, and cells of the path likelihood."""
+    """How samples are made and likelihoods computed: noise variances, steps, samples, and cells of the path likelihood."""
 
     t_max: float
     t_min: float
@@ -69,80 +63,99 @@ class Outcome:
     protocol: Protocol
     data: Empirical
     knob: float
-    score: Score
+    score: Score = field(repr=False)
     samples: Float[Tensor, "m d"] = field(repr=False)
-    validation: Mapping[float, float] = field(repr=False)
-    """The path log-likelihood of the validation points for each knob, in nats."""
-    seconds: float = 0.0
-    """Of sampling alone, in this process."""
-    preparation: float = 0.0
-    """Seconds for making the family (training a network) and choosing the knob."""
+    preparation: float
+    """Seconds in which the score was made: training, for a network."""
+    seconds: float
+    """Of sampling, in this process."""
+
+    def path_log_likelihood(self, points: int | None = None) -> PathLikelihood:
+        """The bound for the held-out points, or for the first `points` of them; with the same noise for every method."""
+        held_out = self.trial.held_out if points is None else self.trial.held_out[:points]
+        return _bound(self.score, self.data, held_out, self.trial.seed, self.protocol)
 
 
-def divide(points: ArrayLike, *, training: int, validation: int, held_out: int, seed: int) -> Trial:
-    """A trial from one collection of points (N, d): three disjoint parts of these sizes, drawn at random without replacement.
+def divide(points: ArrayLike, *sizes: int, generator: int) -> tuple[Float[Tensor, "n d"], ...]:
+    """Disjoint parts of a collection of points (N, d), of these sizes, drawn at random without replacement.
 
-    >>> trial = divide([[float(i)] for i in range(10)], training=5, validation=2, held_out=3, seed=0)
-    >>> sorted(torch.cat(trial[:3]).flatten().tolist())
-    [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0]
+    >>> a, b = divide([[0.0], [1.0], [2.0]], 2, 1, generator=0)
+    >>> sorted(torch.cat((a, b)).flatten().tolist())
+    [0.0, 1.0, 2.0]
     """
     points = as_points("points", points)
-    sizes = [as_count(name, size) for name, size in (("training", training), ("validation", validation), ("held_out", held_out))]
-    if sum(sizes) > len(points):
-        raise reject("points", points, f"at least {sum(sizes)} points, for parts of {sizes[0]}, {sizes[1]} and {sizes[2]}")
-    seed = as_count("seed", seed, minimum=0)
-    order = torch.randperm(len(points), generator=torch.Generator().manual_seed(seed))
-    first, second, third = (points[part] for part in order[: sum(sizes)].split(sizes))
-    return Trial(first, second, third, seed)
+    wanted = [as_count("sizes", size) for size in sizes]
+    if not wanted or sum(wanted) > len(points):
+        raise reject("sizes", sizes, f"one size or more, together at most {len(points)}, the number of points")
+    order = torch.randperm(len(points), generator=torch.Generator().manual_seed(as_count("generator", generator, minimum=0)))
+    return tuple(points[part] for part in order[: sum(wanted)].split(wanted))
 
 
-def attempt(method: Method, trial: Trial, protocol: Protocol, *, knobs: Sequence[float] | None = None) -> list[Outcome]:
-    """What `method` does in `trial`: with the knob chosen on the validation points, or with each of `knobs`.
+class KnobChoice(NamedTuple):
+    """What `choose_knob` found."""
 
-    A knob with a validation likelihood that is not a number is never chosen. The same trial and protocol give every method the same starting points
-    and noise; a number `seed` of a trial never serves two purposes: the parts of it are derived from it.
+    knob: float
+    likelihood: dict[float, float]
+    """For each knob the path log-likelihood, in nats, averaged over the trials."""
+
+    @property
+    def at_end(self) -> bool:
+        """Whether the best of several knobs is the first or the last: then a better one may lie outside."""
+        knobs = list(self.likelihood)
+        return len(knobs) > 1 and self.knob in (knobs[0], knobs[-1])
+
+
+def choose_knob(method: Method, trials: Sequence[Trial], protocol: Protocol) -> KnobChoice:
+    """The knob of `method` with the largest path log-likelihood, averaged over `trials`, which should serve for nothing else.
+
+    A likelihood that is not a finite number counts as minus infinity. `ValueError` without knobs or trials.
     """
     if not method.knobs:
-        raise reject("method", method, "a method with at least one knob")
-    as_positive("t_min", protocol.t_min)
-    begin = time.perf_counter()
-    data = Empirical(trial.training)
-    family = method.family(data, trial.seed)
-    chance = _seeds(trial.seed)
-    found: dict[float, float] = {}
-    if len(method.knobs) > 1 and knobs is None:
-        for knob in method.knobs:
-            bound = path_log_likelihood(
-                family(knob),
-                trial.validation,
-                t_min=protocol.t_min,
-                t_max=protocol.t_max,
-                start=data,
-                generator=chance["validation"],
-                strata=protocol.strata,
-            )
-            found[knob] = bound.value if math.isfinite(bound.value) else -math.inf
-        chosen: Sequence[float] = [max(found, key=found.__getitem__)]
-    else:
-        chosen = method.knobs if knobs is None else knobs
-    preparation = time.perf_counter() - begin
+        raise reject("method", method.name, "a method with at least one knob")
+    if not trials:
+        raise reject("trials", trials, "at least one trial")
+    found = {}
+    for knob in method.knobs:
+        values = []
+        for trial in trials:
+            data = Empirical(trial.training)
+            values.append(_bound(method.make(data, knob, trial.seed), data, trial.held_out, trial.seed, protocol).value)
+        mean = sum(values) / len(values)
+        found[knob] = mean if mean > -torch.inf else -torch.inf  # NaN becomes minus infinity
+    return KnobChoice(max(found, key=found.__getitem__), found)
+
+
+def attempt(method: Method, knob: float, trial: Trial, protocol: Protocol) -> Outcome:
+    """Make the score of `method` with `knob` from the training points of `trial`, and samples with its reverse SDE.
+
+    Starting points (draws of the diffused training data at `t_max`) and noise depend on the trial and the protocol, not on the method.
+    """
+    data, chance = Empirical(trial.training), _seeds(trial.seed)
     start = data.diffuse(protocol.samples, protocol.t_max, generator=chance["start"])
-    outcomes = []
-    for knob in chosen:
-        score, begin = family(knob), time.perf_counter()
-        samples = sample_reverse_sde(
-            score, start, t_max=protocol.t_max, t_min=protocol.t_min, steps=protocol.steps, generator=chance["noise"]
-        )
-        seconds = time.perf_counter() - begin
-        outcomes.append(Outcome(method.name, trial, protocol, data, knob, score, samples, found, seconds, preparation))
-    return outcomes
+    begin = time.perf_counter()
+    score = method.make(data, knob, trial.seed)
+    made = time.perf_counter()
+    samples = sample_reverse_sde(score, start, t_max=protocol.t_max, t_min=protocol.t_min, steps=protocol.steps, generator=chance["noise"])
+    return Outcome(method.name, trial, protocol, data, knob, score, samples, made - begin, time.perf_counter() - made)
+
+
+def _bound(score: Score, data: Empirical, held_out: Tensor, seed: int, protocol: Protocol) -> PathLikelihood:
+    return path_log_likelihood(
+        score,
+        held_out,
+        t_min=protocol.t_min,
+        t_max=protocol.t_max,
+        start=data,
+        generator=_seeds(seed)["likelihood"],
+        strata=protocol.strata,
+    )
 
 
 def _seeds(seed: int) -> dict[str, int]:
     """Different numbers for different purposes, the same for all methods."""
     chance = torch.Generator().manual_seed(as_count("seed", seed, minimum=0))
     numbers = torch.randint(2**62, (3,), generator=chance).tolist()
-    return dict(zip(("validation", "start", "noise"), numbers, strict=True))
+    return dict(zip(("likelihood", "start", "noise"), numbers, strict=True))
 
 
 class MedianInterval(NamedTuple):
@@ -156,7 +169,7 @@ class MedianInterval(NamedTuple):
 
 
 def median_interval(values: ArrayLike, *, confidence: float = 0.95) -> MedianInterval:
-    r"""From the j-th smallest to the j-th largest of n `values`, with the largest j for which `1 - 2 P(Binomial(n, 1/2) < j) >= confidence`.
+    r"""From the j-th smallest to the j-th largest of n `values`, for the largest j with `1 - 2 P(Binomial(n, 1/2) < j) >= confidence`.
 
     For independent values of any one law. If no j will do, j = 1: the whole range, whose `coverage` says what it is worth.
 
@@ -194,7 +207,7 @@ def sign_p_value(differences: ArrayLike) -> float:
 class Comparison:
     """Numbers of several methods in the same trials: `values[method]` (trials,), of one measure.
 
-    `better(a, b)`: whether a is larger than b (smaller, with `smaller_is_better`) by the sign test at `level`, divided by the number of pairs.
+    `better(a, b)`: whether a is larger than b (smaller, with `smaller_is_better`) by the sign test at `level` over the number of pairs.
     `leaders`: the methods that no other is better than. By Bonferroni's inequality one of the statements `better` about
     methods whose difference has median 0 is wrong with probability at most `level`, for all pairs together.
 
