@@ -6,28 +6,20 @@ neighbor in the same sample and `nu_k(i)` to its k-th neighbor in the other one,
 
     KL(p || q) ~ (d/n) sum_i log(nu_k(i)/rho_k(i)) + log(m/(n - 1)).
 
-**Probability flow.** The flow `dY/du = -(1/2) s~_u(Y)` (u increasing) carries the law `q_u` it generates, and along its paths
-
-    d/du log q_u(Y_u) = (1/2) div s~_u(Y_u),    hence    log q_t(x) = log q_T(Y_T) - (1/2) int_t^T div s~_u(Y_u) du,    Y_t = x:
-
-the density at x to the accuracy of an ODE solver, without sampling from q at all.
+**Probability flow.** The mean of `log p_t - log q_t`, with `log q_t` from `kss.diagnostics.likelihood`, without sampling from q at all.
 """
 
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
 import numpy as np
-import torch
 from jaxtyping import Float
-from scipy import integrate
 from scipy.spatial import KDTree
-from torch import Tensor
 
 from kss._validation import ArrayLike, Seed, as_count, as_points, as_positive, reject
+from kss.diagnostics.likelihood import HasDivergence, exact_field, follow_flow
 from kss.distributions import Distribution
-from kss.dynamics import probability_flow_drift
-from kss.scores.protocol import Score, score_function
+from kss.scores.protocol import Score
 from kss.theory.kl import Estimate
 
 
@@ -78,15 +70,6 @@ def _knn(p: Float[np.ndarray, "n d"], q: Float[np.ndarray, "m d"], k: int) -> fl
     return float(p.shape[1] * np.log(other / own).mean() + math.log(len(q) / (len(p) - 1)))
 
 
-@runtime_checkable
-class HasDivergence(Protocol):
-    """A score that knows its divergence, which saves `flow_kl` the automatic differentiation."""
-
-    def score_and_divergence(self, x: Tensor, t: float) -> tuple[Tensor, Tensor]:
-        """`s(x, t)` (n, d) and `div s(x, t)` (n,)."""
-        ...
-
-
 def flow_kl(
     law: Distribution,
     score: Score | HasDivergence,
@@ -115,53 +98,11 @@ def flow_kl(
     t_min, t_max, tolerance = as_positive("t_min", t_min), as_positive("t_max", t_max), as_positive("tolerance", tolerance)
     if t_min >= t_max:
         raise reject("t_min", t_min, f"a noise variance below t_max = {t_max:g}")
-    field = _field(score)
     x = law.diffuse(as_count("samples", samples, minimum=2), t_min, generator).double()
     n, d = x.shape
     first = law if start is None else start
     if first.dim != d:
         raise reject("start", first, f"a law on R^{d}")
-
-    def rate(log_t: float, state: Float[np.ndarray, " m"]) -> Float[np.ndarray, " m"]:
-        t = math.exp(log_t)
-        y = torch.from_numpy(state[: n * d].reshape(n, d).copy()).to(x.device)
-        value, divergence = field(y, t)
-        velocity = -t * probability_flow_drift(value)  # dY/d(log u)
-        log_rate = t * probability_flow_drift(divergence)
-        return torch.cat((velocity.detach().double().flatten(), log_rate.detach().double().flatten())).cpu().numpy()
-
-    state = np.concatenate((x.flatten().cpu().numpy(), np.zeros(n)))
-    path = integrate.solve_ivp(rate, (math.log(t_min), math.log(t_max)), state, rtol=tolerance, atol=tolerance)
-    if not path.success:
-        raise reject("score", score, f"a field whose flow can be followed: {path.message}")
-    end = path.y[:, -1]
-    arrived, change = torch.from_numpy(end[: n * d].reshape(n, d)), torch.from_numpy(end[n * d :])
-    ratio = law.log_density(x, t_min).double().cpu() - first.log_density(arrived, t_max).double().cpu() + change
+    arrived, change = follow_flow(exact_field(score), x, t_min, t_max, tolerance)
+    ratio = law.log_density(x, t_min).double().cpu() - first.log_density(arrived, t_max).double().cpu() + change[:, 0]
     return Estimate(float(ratio.mean()), float(ratio.std() / math.sqrt(n)))
-
-
-def _field(score: Any) -> Callable[[Tensor, float], tuple[Tensor, Tensor]]:
-    """The function `(x, t) -> (s, div s)`."""
-    if isinstance(score, HasDivergence):
-        return score.score_and_divergence
-    if isinstance(score, Distribution):
-        law = score
-
-        def from_posterior(x: Tensor, t: float) -> tuple[Tensor, Tensor]:
-            posterior = law.posterior(x, t)
-            return posterior.displacement / t, (posterior.covariance_trace / t - law.dim) / t
-
-        return from_posterior
-    s = score_function(score)
-
-    def differentiated(x: Tensor, t: float) -> tuple[Tensor, Tensor]:
-        with torch.enable_grad():
-            x = x.detach().requires_grad_()
-            value = s(x, t)
-            divergence = torch.zeros(len(x), dtype=value.dtype, device=value.device)
-            for i in range(x.shape[1]):
-                (slope,) = torch.autograd.grad(value[:, i].sum(), x, retain_graph=i + 1 < x.shape[1])
-                divergence = divergence + slope[:, i]
-        return value.detach(), divergence.detach()
-
-    return differentiated
