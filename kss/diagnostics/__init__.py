@@ -1,10 +1,6 @@
 """What samples, scores and data sets say about themselves: dimension, divergences, copies, the number of data a smoothed score is worth."""
 
-from kss.diagnostics.bandwidth import (
-    ClosestBandwidth,
-    ScoreFamily,
-    closest_bandwidth,
-)
+from kss.diagnostics.bandwidth import ClosestBandwidth, ScoreFamily, closest_bandwidth
 from kss.diagnostics.comparison import (
     Comparison,
     KnobChoice,
@@ -19,45 +15,13 @@ from kss.diagnostics.comparison import (
     median_interval,
     sign_p_value,
 )
-from kss.diagnostics.dimension import (
-    DimensionEstimate,
-    NoScalingWindow,
-    Profile,
-    intrinsic_dimension,
-    scaling_profile,
-)
-from kss.diagnostics.divergence import (
-    KnnKl,
-    flow_kl,
-    knn_kl,
-)
-from kss.diagnostics.diversity import (
-    Coverage,
-    Diversity,
-    coverage,
-    expected_coverage,
-    training_point_diversity,
-)
-from kss.diagnostics.likelihood import (
-    FlowLogLikelihood,
-    flow_log_likelihood,
-)
-from kss.diagnostics.memorization import (
-    CopyTest,
-    MemorizationTest,
-    Threshold,
-    memorization_test,
-)
-from kss.diagnostics.path_divergence import (
-    EffectiveSize,
-    PathDivergence,
-    effective_dataset_size,
-    mean_path_divergence,
-)
-from kss.diagnostics.path_likelihood import (
-    PathLikelihood,
-    path_log_likelihood,
-)
+from kss.diagnostics.dimension import DimensionEstimate, NoScalingWindow, Profile, intrinsic_dimension, scaling_profile
+from kss.diagnostics.divergence import KnnKl, flow_kl, knn_kl
+from kss.diagnostics.diversity import Coverage, Diversity, coverage, expected_coverage, training_point_diversity
+from kss.diagnostics.likelihood import FlowLogLikelihood, flow_log_likelihood
+from kss.diagnostics.memorization import CopyTest, MemorizationTest, Threshold, memorization_test
+from kss.diagnostics.path_divergence import EffectiveSize, PathDivergence, effective_dataset_size, mean_path_divergence
+from kss.diagnostics.path_likelihood import PathLikelihood, path_log_likelihood
 from kss.diagnostics.quality import (
     Floor,
     SlicedWasserstein,
@@ -76,13 +40,7 @@ from kss.diagnostics.rarefaction import (
     pooled_false_alarm,
     rarefied_false_alarm,
 )
-from kss.diagnostics.supervision import (
-    Interval,
-    RegionErrors,
-    SupervisionReport,
-    shells_hit,
-    supervision_report,
-)
+from kss.diagnostics.supervision import Interval, RegionErrors, SupervisionReport, shells_hit, supervision_report
 
 __all__ = [
     "BetaFit",
