@@ -194,7 +194,9 @@ with equality if the law has no atoms. For $n = 11$ and $j = 2$ that is $98.8\ \
     by="proof",
     mutants={
         "coverage off by 1e-6": returns(lambda m, *_, **__: m._replace(coverage=m.coverage + 1e-6)),
-        "one place nearer": returns(lambda m, values, **_: m._replace(low=sorted(values)[min(len(values) - 1, sorted(values).index(m.low) + 1)])),
+        "one place nearer": returns(
+            lambda m, values, **_: m._replace(low=sorted(values)[min(len(values) - 1, sorted(values).index(m.low) + 1)])
+        ),
         "normal interval": instead(
             lambda values, confidence=0.95: comparison.MedianInterval(
                 float(np.median(values)),
@@ -269,11 +271,12 @@ def every_pattern_with_zeros(predict: Any = comparison.sign_p_value, *, generato
     for n in (1, 4, 7, 10):
         for zero in (Fraction(0), Fraction(1, 5), Fraction(1, 2)):
             law: Counter[float] = Counter()
+            up = Fraction(1, 2) - zero / 5  # a median of 0 asks for at most 1/2 on each side, no symmetry
             for positive in range(n + 1):
                 for none in range(n + 1 - positive) if zero else (0,):
                     negative = n - positive - none
                     ways = math.comb(n, positive) * math.comb(n - positive, none)
-                    mass = ways * zero**none * ((1 - zero) / 2) ** (positive + negative)
+                    mass = ways * zero**none * up**positive * (1 - zero - up) ** negative
                     law[float(predict([1.0] * positive + [0.0] * none + [-2.0] * negative))] += mass
             total = Fraction(0)
             for p in sorted(law):
@@ -305,7 +308,9 @@ def with_the_correction(predict: Any = comparison.Comparison.better, *, generato
         pairs = math.comb(methods, 2)
         enough = Fraction(2, 2**n) <= Fraction(level).limit_denominator() / pairs
         top, low = ("m0", "m1") if flip else ("m1", "m0")
-        require(bool(predict(found, top, low)) == enough, f"{methods} methods, {n} trials, level {level}: {top} is better: expected {enough}")
+        require(
+            bool(predict(found, top, low)) == enough, f"{methods} methods, {n} trials, level {level}: {top} is better: expected {enough}"
+        )
         require(not predict(found, low, top), f"{low} is called better than {top}")
         one_against = {**values, "m1": [*values["m1"][:-1], -1e7]}
         mixed = comparison.Comparison(one_against, smaller_is_better=flip, level=level)
@@ -395,9 +400,10 @@ def lonely_points(predict: Any = Mollified.score, *, generator: torch.Generator)
 
 claim(
     "experiments.roll_smoothing",
-    title="On the Swiss roll smoothing gains nats of held-out likelihood",
+    title="On the Swiss roll smoothing makes up for most of what the raw score lacks",
     statement=r"""Draw 100 points from the Swiss roll (radii $\frac12$ to $\frac32$), and 30 more. At $t = 3\cdot10^{-4}$ the path likelihood of the 30
-is larger for the mollified score, $h = 0.016$, than for the raw one by more than 2 nats per point, in at least 80 % of such data sets.""",
+is lower for the raw score than for the true one. Mollification with $h = 0.016$ makes up for more than half of this gap, in at least 80 % of
+such data sets.""",
     source="this project; found by experiment, then checked on fresh data sets",
     regime=r"""The bound of {claim}`experiments.path_likelihood`, $T = 4$; 6 cells of $\log u$ with the same noise for both scores. At most 256
 nodes for the kernel.""",
@@ -406,7 +412,7 @@ nodes for the kernel.""",
     verdict="holds in regime",
 )
 
-_SETS = 100
+_SETS = 60
 
 
 def _narrow(smooth: Mollified, x: Any, t: Any) -> Any:
@@ -418,17 +424,17 @@ def _narrow(smooth: Mollified, x: Any, t: Any) -> Any:
     by="statistics",
     lane="full",
     alpha=1e-9,
-    detects="data sets with that gain a share of 0.40 or less, with probability 0.999",
+    detects="more than half of the gap closed in no more than 25 % of data sets, with probability 0.999",
     mutants={
         "sign": returns(lambda score, *_: -score),
-        "half": returns(lambda score, *_: 0.5 * score),
+        "doubled": returns(lambda score, *_: 2 * score),
         "raw": instead(lambda smooth, x, t: smooth.base.score(x, t)),
         "bandwidth as a standard deviation": instead(_narrow),
     },
 )
 def data_sets_of_a_hundred(predict: Any = Mollified.score, *, generator: torch.Generator) -> Numbers:
-    """Independent data sets; exact binomial tails for the number with the gain."""
-    law, gains = SwissRoll(), []
+    """Independent data sets; exact binomial tails for the number in which more than half of the gap is closed."""
+    law, shares = SwissRoll(), []
     for _ in range(_SETS):
         data, x = Empirical(law.sample(100, generator)), law.sample(30, generator)
         seed = int(torch.randint(2**31, (), generator=generator))
@@ -436,8 +442,9 @@ def data_sets_of_a_hundred(predict: Any = Mollified.score, *, generator: torch.G
         how: dict[str, Any] = {"t_min": 3e-4, "t_max": 4.0, "start": data, "generator": seed, "strata": 6}
         raw = path_log_likelihood(data, x, **how)
         found = path_log_likelihood(lambda y, t, smooth=smooth: predict(smooth, y, t), x, **how)
-        gains.append(found.value - raw.value)
-    count = sum(not gain > 2 for gain in gains)
+        best = path_log_likelihood(law, x, **how)
+        shares.append((found.value - raw.value) / (best.value - raw.value))
+    count = sum(not share > 0.5 for share in shares)
     verdict = binomial_test(count, _SETS, 0.2, alpha=1e-9)
-    require(not verdict.rejected, f"{count} of {_SETS} data sets without the gain, p-value {verdict.p_value:.3g}")
-    return {"share with the gain": 1 - count / _SETS, "median gain, nats": float(np.median(gains)), "detects": verdict.detects}
+    require(not verdict.rejected, f"{count} of {_SETS} data sets with half of the gap or more left, p-value {verdict.p_value:.3g}")
+    return {"share of data sets": 1 - count / _SETS, "median part of the gap": float(np.median(shares)), "detects": 1 - verdict.detects}
