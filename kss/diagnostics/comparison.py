@@ -45,13 +45,13 @@ class Method(NamedTuple):
 
 
 class Protocol(NamedTuple):
-    """How samples are made and likelihoods computed: noise variances, steps, samples, and cells of the path likelihood."""
+    """How samples are made and likelihoods computed: noise variances, steps, samples, and nodes of the path likelihood."""
 
     t_max: float
     t_min: float
     steps: int = 40
     samples: int = 200
-    strata: int = 16
+    nodes: int = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,7 +147,7 @@ def _bound(score: Score, data: Empirical, held_out: Tensor, seed: int, protocol:
         t_max=protocol.t_max,
         start=data,
         generator=_seeds(seed)["likelihood"],
-        strata=protocol.strata,
+        nodes=protocol.nodes,
     )
 
 
