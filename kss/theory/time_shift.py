@@ -90,8 +90,8 @@ def linear_noise_mode(points: ArrayLike, wave_vector: ArrayLike, t: float) -> Co
 def copy_variance(t: Any, h: Any, t_max: Any) -> Any:
     """`v = t + h - h ((t + h)/(t_max + h))^2`: the noise about a lone data point that the reverse SDE of `s_{t+h}` ends with.
 
-    Per coordinate, at the noise variance t, started from the point plus noise of variance `t_max`. It solves `dv/du = 2 v/(u + h) - 1`. With
-    h = 0 it is t. Derived here.
+    Per coordinate, at the noise variance t, started from the point plus noise of variance `t_max`. It solves `dv/du = 2 v/(u + h) - 1`;
+    for h = 0 it is t. Derived here.
 
     >>> copy_variance(1.0, 1.0, 3.0)
     1.75
