@@ -22,7 +22,7 @@ points. For fresh samples
 $$\mathbb E\,\text{coverage} = 1 - \binom{m - 1}K\Big/\binom{n + m - 1}K \;=\; 1 - \prod_{j=0}^{K-1}\frac{m - 1 - j}{n + m - 1 - j} .$$
 
 For $n = m$ large it is about $1 - 2^{-K}$: 96.9 % for $K = 5$, so fresh samples do not reach 1.""",
-    source="Naeem et al., arXiv 2002.09797 (n = m); derived here for all n and m",
+    source="Naeem et al., arXiv 2002.09797, lemma 2",
     regime=r"""Samples and held-out points are exchangeable, as independent draws of one law are; distances have no ties. Every $d$,
 $1 \le K < m$.""",
     chapter=CHAPTER,

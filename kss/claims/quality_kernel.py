@@ -205,6 +205,59 @@ def _permuted(
     return quality.TwoSample(observed, 0.0, (1 + b) / (1 + B))
 
 
+claim(
+    "quality.bandwidth",
+    title="The bandwidth must not know which points are samples",
+    statement=r""""The permutation p-value is valid for the bandwidth of the median heuristic, whichever points the median is taken
+of." Take the six numbers 0.15, 0.18, 0.48, 3.29, 4.31 and 5.27, divided at random into three samples and three held-out points. With half
+the median squared distance of the *held-out* points as bandwidth, and all 20 divisions as permutations, $\Pr(p \le 0.2) = 0.25$. With the
+median of all six it is $0.2$.""",
+    source="derived here",
+    regime=r"""The six numbers; the bandwidth is computed once, from the division observed, as is the custom.""",
+    uses=("quality.permutation",),
+    chapter=CHAPTER,
+    verdict="refuted as stated",
+)
+
+
+@check(
+    "quality.bandwidth",
+    by="counterexample",
+    lane="full",
+    mutants={
+        "off by 1e-9": returns(lambda found, *_, **__: found._replace(statistic=found.statistic * (1 + 1e-9))),
+        "the default bandwidth": instead(lambda x, y, *, bandwidths, generator: quality.kernel_two_sample(x, y, generator=generator)),
+        "bandwidth squared": instead(
+            lambda x, y, *, bandwidths, generator: quality.kernel_two_sample(x, y, bandwidths=[h**2 for h in bandwidths], generator=0)
+        ),
+    },
+)
+def six_numbers(predict: Any = quality.kernel_two_sample, *, generator: torch.Generator) -> Numbers:
+    """All 20 divisions, and for each of them the statistics of all 20: exact p-values, with NumPy's medians."""
+    numbers = [(0.15,), (0.18,), (0.48,), (3.29,), (4.31,), (5.27,)]
+    parts = [([numbers[i] for i in some], [numbers[i] for i in range(6) if i not in some]) for some in itertools.combinations(range(6), 3)]
+
+    def half_median(points: list[Point]) -> float:
+        return float(np.median([(a[0] - b[0]) ** 2 for a, b in itertools.combinations(points, 2)])) / 2
+
+    shares = {}
+    for name in ("held-out points", "all points"):
+        p_values = []
+        for x, y in parts:
+            widths = [half_median(y if name == "held-out points" else numbers)]
+            values = []
+            for a, b in parts:
+                found = predict([list(v) for v in a], [list(v) for v in b], bandwidths=widths, generator=0).statistic
+                agree("statistic", found, statistic(a, b, widths), 1e-12)
+                values.append(found)
+            observed = values[parts.index((x, y))]
+            p_values.append(sum(value >= observed - 1e-12 for value in values) / len(parts))
+        shares[name] = sum(p <= 0.2 + 1e-9 for p in p_values) / len(parts)
+    require(shares["held-out points"] == 0.25, f"P(p <= 0.2) = {shares['held-out points']} with the median of the held-out points")
+    require(shares["all points"] <= 0.2, f"P(p <= 0.2) = {shares['all points']} with the median of all points")
+    return {f"P(p <= 0.2), median of {name}": share for name, share in shares.items()}
+
+
 # --- What distances do not see --------------------------------------------------------------------------------------------
 
 claim(

@@ -124,7 +124,7 @@ def over_all_signs(predict: Any = likelihood.flow_log_likelihood, *, generator: 
     x = torch.randn(4, 3, dtype=torch.float64, generator=generator)
     law, t_min, t_max = Empirical(data), 0.3, 6.0
     signs = torch.tensor(list(itertools.product((-1.0, 1.0), repeat=3)), dtype=torch.float64)
-    run = {"t_min": t_min, "t_max": t_max, "reference": law, "tolerance": TOLERANCE}
+    run: dict[str, Any] = {"t_min": t_min, "t_max": t_max, "reference": law, "tolerance": TOLERANCE}
     found = predict(law.score, x, probes=signs, **run)
     squares = np.square(x.numpy()[:, None] - data.numpy()[None]).sum(-1)
     exact = special.logsumexp(-squares / (2 * t_min), axis=1) - math.log(3) - 1.5 * math.log(2 * math.pi * t_min)

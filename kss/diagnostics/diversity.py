@@ -42,7 +42,7 @@ class Diversity(NamedTuple):
 def expected_coverage(samples: int, held_out: int, neighbors: int = 5) -> float:
     """`1 - C(m-1, K)/C(n+m-1, K)`: mean coverage by n fresh `samples` beside m `held_out` points, where distances have no ties.
 
-    Source: Naeem et al., arXiv 2002.09797, appendix (n = m); derived here for all n and m.
+    Source: Naeem et al., arXiv 2002.09797, lemma 2.
 
     >>> expected_coverage(1, 2, neighbors=1)
     0.5
@@ -56,7 +56,8 @@ def expected_coverage(samples: int, held_out: int, neighbors: int = 5) -> float:
 def coverage(samples: ArrayLike, held_out: ArrayLike, *, neighbors: int = 5) -> Coverage:
     """Share of `held_out` (m, d) with one of `samples` (n, d) as near as the point's K-th neighbor among the others, `K = neighbors < m`.
 
-    Source: Naeem et al., arXiv 2002.09797, equation 5.
+    Source: Naeem et al., arXiv 2002.09797, with "as near" for "nearer", so that
+    repeated points cover each other.
 
     >>> coverage([[0.1]], [[0.0], [1.0], [5.0]], neighbors=1).value == 2 / 3
     True
