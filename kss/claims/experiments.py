@@ -2,7 +2,6 @@
 
 import itertools
 import math
-from collections import Counter
 from fractions import Fraction
 from typing import Any
 
@@ -223,10 +222,10 @@ def every_pattern_of_signs(predict: Any = comparison.median_interval, *, generat
             require(j == (n + 1) // 2 or narrower < confidence, f"n = {n}: place {j}, though {j + 1} has {narrower}")
     weights = {-1.0: Fraction(1, 4), 0.0: Fraction(1, 3), 2.0: Fraction(5, 12)}  # median 0, an atom
     share = Fraction(0)
-    for values in itertools.product(weights, repeat=6):
-        found = predict(list(values), confidence=0.95)
+    for drawn in itertools.product(weights, repeat=6):
+        found = predict(list(drawn), confidence=0.95)
         if found.low <= 0 <= found.high:
-            share += math.prod((weights[v] for v in values), start=Fraction(1))
+            share += math.prod((weights[v] for v in drawn), start=Fraction(1))
     require(float(share) >= found.coverage, f"with ties the interval holds the median with probability {float(share)}")
     return numbers | {"with ties, n = 6": float(share)}
 
@@ -264,14 +263,15 @@ def every_pattern_with_zeros(predict: Any = comparison.sign_p_value, *, generato
     levels = 0
     for n in (1, 4, 7, 10):
         for zero in (Fraction(0), Fraction(1, 5), Fraction(1, 2)):
-            law: Counter[float] = Counter()
+            law: dict[float, Fraction] = {}
             up = Fraction(1, 2) - zero / 5  # a median of 0 asks for at most 1/2 on each side, no symmetry
             for positive in range(n + 1):
                 for none in range(n + 1 - positive) if zero else (0,):
                     negative = n - positive - none
                     ways = math.comb(n, positive) * math.comb(n - positive, none)
                     mass = ways * zero**none * up**positive * (1 - zero - up) ** negative
-                    law[float(predict([1.0] * positive + [0.0] * none + [-2.0] * negative))] += mass
+                    p = float(predict([1.0] * positive + [0.0] * none + [-2.0] * negative))
+                    law[p] = law.get(p, Fraction(0)) + mass
             total = Fraction(0)
             for p in sorted(law):
                 total += law[p]
@@ -434,7 +434,12 @@ def data_sets_of_a_hundred(predict: Any = Mollified.score, *, generator: torch.G
         smooth = Mollified(data, GaussianKernel(0.016), accuracy=0.05, most_nodes=256)
         how: dict[str, Any] = {"t_min": 3e-4, "t_max": 4.0, "start": data, "generator": seed, "nodes": 6}
         raw = path_log_likelihood(data, x, **how)
-        found = path_log_likelihood(lambda y, t, smooth=smooth: predict(smooth, y, t), x, **how)
+
+        def smoothed(y: torch.Tensor, t: Any, smooth: Mollified = smooth) -> torch.Tensor:
+            score: torch.Tensor = predict(smooth, y, t)
+            return score
+
+        found = path_log_likelihood(smoothed, x, **how)
         best = path_log_likelihood(law, x, **how)
         shares.append((found.value - raw.value) / (best.value - raw.value))
     count = sum(not share > 0.5 for share in shares)
