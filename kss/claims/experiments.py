@@ -74,6 +74,7 @@ def _careless(weight: float, log: bool = True, plus: float = 2.0) -> Any:
 @check(
     "experiments.path_likelihood",
     by="statistics",
+    lane="full",
     alpha=4e-10,
     detects="the value off by twice the allowance printed, always but with probability 1e-10",
     mutants={
@@ -203,7 +204,7 @@ with equality if the law has no atoms. For $n = 11$ and $j = 2$ that is $98.8\ \
 def every_pattern_of_signs(predict: Any = comparison.median_interval, *, generator: torch.Generator) -> Numbers:
     """About a median 0 all 2^n signs are equally likely: exact coverage, and j + 1 would be too narrow; with ties at 0 it only rises."""
     numbers = Numbers()
-    for n, confidence in ((1, 0.95), (3, 0.95), (6, 0.95), (8, 0.9), (11, 0.95), (11, 0.6)):
+    for n, confidence in ((1, 0.95), (3, 0.95), (6, 0.95), (8, 0.9), (9, 0.6)):
         held, said = 0, None
         for signs in itertools.product((-1, 1), repeat=n):
             values = [sign * (1.0 + 0.37 * i) for i, sign in enumerate(signs)]
@@ -338,6 +339,7 @@ in every coordinate about $x_i$: copies at the distance $\sqrt{dv}$ from their o
 @check(
     "experiments.noisy_copies",
     by="quadrature",
+    lane="full",
     mutants={
         "one percent": returns(lambda v, *_: 1.01 * v),
         "noise t": instead(lambda t, h, t_max: t),
