@@ -115,6 +115,15 @@ def mnist(folder: str | os.PathLike[str] | None = None, part: str = "train") -> 
     return Images(points, torch.as_tensor(labels.astype(np.int64)), (height, width), MNIST_SOURCE)
 
 
+def handwriting() -> Images:
+    """MNIST's training images from the folder that the environment variable `KSS_MNIST` names, or `digits()` where it is not set.
+
+    Nothing is downloaded. Errors are those of `mnist`.
+    """
+    folder = os.environ.get("KSS_MNIST")
+    return mnist(folder) if folder else digits()
+
+
 def _idx_pair(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
     stem = {"train": "train", "test": "t10k"}[part]
     images_path, labels_path = _find(folder, f"{stem}-images", 3), _find(folder, f"{stem}-labels", 1)

@@ -23,6 +23,7 @@ from kss.claims import (  # noqa: F401 - importing a chapter's module enters its
     dimensions_measured,
     empirical_score,
     engine,
+    experiments,
     finite_volume,
     flat_kernels,
     flat_laws,

@@ -85,3 +85,15 @@ def linear_noise_mode(points: ArrayLike, wave_vector: ArrayLike, t: float) -> Co
     phase = data @ xi
     damping = torch.exp(-(xi**2).sum() * as_positive("t", t) / 2)
     return damping * torch.complex(phase.cos().mean(), -phase.sin().mean())
+
+
+def copy_variance(t: Any, h: Any, t_max: Any) -> Any:
+    """`v = t + h - h ((t + h)/(t_max + h))^2`: the noise about a lone data point that the reverse SDE of `s_{t+h}` ends with.
+
+    Per coordinate, at the noise variance t, started from the point plus noise of variance `t_max`. It solves `dv/du = 2 v/(u + h) - 1`;
+    for h = 0 it is t. Derived here.
+
+    >>> copy_variance(1.0, 1.0, 3.0)
+    1.75
+    """
+    return t + h - h * ((t + h) / (t_max + h)) ** 2
