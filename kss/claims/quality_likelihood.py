@@ -36,7 +36,8 @@ If $\tilde s_u = \nabla\log p_u$ and $q_T = p_T$ this is $\log p_t(x)$. For $\ti
 $q_T = \mathcal N(0, (1 + T)I_d)$ it is the log-density of $\mathcal N\big(0, (1 + T)\big(\tfrac{1 + t}{1 + T}\big)^a I_d\big)$. With
 $v^\top(\nabla\tilde s_u)\,v$ in place of the divergence it is unbiased for random signs $v$ that stay the same along the path.""",
     source="Chen et al., arXiv 1806.07366; Song et al., arXiv 2011.13456, section 4.3; Grathwohl et al., arXiv 1810.01367, for the probes",
-    regime=r"""$0 < t < T$; $\tilde s$ continuously differentiable in $x$ with at most linear growth, so that the flow exists.""",
+    regime=r"""$0 < t < T$; $\tilde s$ is continuous in $u$ and continuously differentiable in $x$, with at most linear growth,
+so that the flow exists.""",
     chapter=CHAPTER,
     verdict="holds",
 )
