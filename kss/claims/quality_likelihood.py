@@ -120,9 +120,11 @@ def scores_that_are_wrong(predict: Any = likelihood.flow_log_likelihood, *, gene
     },
 )
 def over_all_signs(predict: Any = likelihood.flow_log_likelihood, *, generator: torch.Generator) -> Numbers:
-    """Three data in three dimensions: the mean over all 2^3 signs is the exact density, by SciPy; the standard error, from each alone."""
-    data = torch.randn(3, 3, dtype=torch.float64, generator=generator)
-    x = torch.randn(4, 3, dtype=torch.float64, generator=generator)
+    """Three fixed data in three dimensions, where the signs differ much: the mean over all 2^3 signs is the exact density, by SciPy;
+    the standard error, from each alone.
+    """
+    data = torch.tensor([[0.0, 0.0, 0.0], [1.5, 1.0, -0.5], [-0.5, 1.0, 2.0]], dtype=torch.float64)
+    x = torch.tensor([[0.7, 0.6, -0.2], [-0.3, 0.4, 1.1], [0.4, 1.0, 0.8], [0.3, 0.7, 0.5]], dtype=torch.float64)
     law, t_min, t_max = Empirical(data), 0.3, 6.0
     signs = torch.tensor(list(itertools.product((-1.0, 1.0), repeat=3)), dtype=torch.float64)
     run: dict[str, Any] = {"t_min": t_min, "t_max": t_max, "reference": law, "tolerance": TOLERANCE}
