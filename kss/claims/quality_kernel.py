@@ -243,7 +243,7 @@ median of all six it is $0.2$.""",
 )
 def six_numbers(predict: Any = quality.kernel_two_sample, *, generator: torch.Generator) -> Numbers:
     """All 20 divisions, and for each of them the statistics of all 20: exact p-values, with NumPy's medians."""
-    numbers = [(0.15,), (0.18,), (0.48,), (3.29,), (4.31,), (5.27,)]
+    numbers: list[Point] = [(0.15,), (0.18,), (0.48,), (3.29,), (4.31,), (5.27,)]
     parts = [([numbers[i] for i in some], [numbers[i] for i in range(6) if i not in some]) for some in itertools.combinations(range(6), 3)]
 
     def half_median(points: list[Point]) -> float:
@@ -306,7 +306,8 @@ training set, held-out set and samples.""",
 def copies_score_like_fresh_samples(predict: Any = quality.kernel_two_sample, *, generator: torch.Generator) -> Numbers:
     """A law on three points, all training sets of 2, 3 and 4, all draws of 3 and 4 from them with replacement, all held-out sets of 3."""
     law: Law = {(0.0, 0.0): Fraction(1, 2), (1.0, 0.5): Fraction(1, 3), (-1.0, 2.0): Fraction(1, 6)}
-    widths, numbers = [0.8], {}
+    widths: list[float] = [0.8]
+    numbers: Numbers = {}
     alike = math.fsum(float(p * q) * gaussian_kernel(a, b, widths) for a, p in law.items() for b, q in law.items())
     held_out = list(multisets(law, 3))
     known = {
