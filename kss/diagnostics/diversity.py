@@ -20,6 +20,9 @@ import torch
 from kss._validation import ArrayLike, as_count, as_points, reject
 from kss.diagnostics.neighbors import nearest_data
 
+ROUNDING = 1e-12
+"""Relative difference up to which two distances count as equal."""
+
 
 class Coverage(NamedTuple):
     """A share of the held-out points, and its mean for as many fresh samples of their law."""
@@ -56,8 +59,8 @@ def expected_coverage(samples: int, held_out: int, neighbors: int = 5) -> float:
 def coverage(samples: ArrayLike, held_out: ArrayLike, *, neighbors: int = 5) -> Coverage:
     """Share of `held_out` (m, d) with one of `samples` (n, d) as near as the point's K-th neighbor among the others, `K = neighbors < m`.
 
-    Source: Naeem et al., arXiv 2002.09797, with "as near" for "nearer", so that
-    repeated points cover each other.
+    Source: Naeem et al., arXiv 2002.09797, with "as near" for "nearer", so that repeated points cover each other; distances that
+    agree up to rounding are as near, as they are between points of a grid.
 
     >>> coverage([[0.1]], [[0.0], [1.0], [5.0]], neighbors=1).value == 2 / 3
     True
@@ -69,14 +72,16 @@ def coverage(samples: ArrayLike, held_out: ArrayLike, *, neighbors: int = 5) -> 
         raise reject("held_out", y, "two points or more")
     K = int(neighbors)
     radius = nearest_data(y, y, K + 1).distance[:, K]  # the nearest is the point itself, or its double
-    return Coverage(float((nearest_data(x, y, 1).distance[:, 0] <= radius).double().mean()), expected)
+    covered = nearest_data(x, y, 1).distance[:, 0] <= radius * (1 + ROUNDING)
+    return Coverage(float(covered.double().mean()), expected)
 
 
 def training_point_diversity(samples: ArrayLike, training: ArrayLike) -> Diversity:
     """How many different training points (N, d) are nearest to `samples` (n, d), n >= 2, and how often two samples share one.
 
     To know what fresh samples give, measure as many held-out points in the same way. For uniform data on a circle `repeats` is
-    `3/(2 (N + 1))` on average, and in many dimensions between that and 1/N.
+    `3/(2 (N + 1))` on average. No such number holds in general: in many dimensions a few training points near the center can be nearest to
+    most samples (hubs), and `repeats` is several times 1/N.
 
     >>> training_point_diversity([[0.1], [0.2], [5.0]], [[0.0], [4.0]])
     Diversity(distinct=2, repeats=0.3333333333333333, effective=3.0)

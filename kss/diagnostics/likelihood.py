@@ -83,7 +83,7 @@ def flow_log_likelihood(
     >>> torch.allclose(found.value, law.log_density([[0.5]], 0.1), atol=1e-3)
     True
     """
-    points = as_points("x", x).double()
+    points = as_points("x", x).detach().double()
     t_min, t_max, tolerance = as_positive("t_min", t_min), as_positive("t_max", t_max), as_positive("tolerance", tolerance)
     if t_min >= t_max:
         raise reject("t_min", t_min, f"a noise variance below t_max = {t_max:g}")

@@ -56,7 +56,7 @@ class TwoSample(NamedTuple):
     """A kernel two-sample test."""
 
     statistic: float
-    """Unbiased estimate of MMD^2: 0 on average for samples of one law, and then negative about as often."""
+    """Unbiased estimate of MMD^2: 0 on average for samples of one law, and then negative somewhat more often than not."""
     error: float
     """Standard error by the jackknife; its square is on average not below the variance, and about twice that for two samples of one law."""
     p_value: float
@@ -85,15 +85,17 @@ def sliced_wasserstein(
     x, y = x / scale, y / scale
     center = y.mean(0)
     x, y = x - center, y - center  # no direction sees a shift of both, rounding does
-    if d == 1:
-        return SlicedWasserstein(float(_coupled(x, y, p)[0]) ** (1 / p) * float(scale), 0.0)
     axes = torch.randn(L, d, dtype=torch.float64, generator=chance, device=chance.device).cpu()
-    axes = axes / torch.linalg.vector_norm(axes, dim=1, keepdim=True)
-    each = torch.cat([_coupled(x @ some.T, y @ some.T, p) for some in axes.split(max(1, BLOCK // (len(x) + len(y))))])
-    mean, error = float(each.mean()), float(each.std() / math.sqrt(L))
-    value = mean ** (1 / p)
-    slope = value / (p * mean) if mean > 0 else 0.0  # of the p-th root
-    return SlicedWasserstein(value * float(scale), slope * error * float(scale))
+    axes = axes / torch.linalg.vector_norm(axes, dim=1, keepdim=True) if d > 1 else torch.ones(1, 1, dtype=torch.float64)
+    parts = [_coupled(x @ some.T, y @ some.T, p) for some in axes.split(max(1, BLOCK // (len(x) + len(y))))]
+    widest, powers = torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
+    unit = float(widest.max())
+    if unit == 0:
+        return SlicedWasserstein(0.0, 0.0)
+    each = powers * (widest / unit).pow(p)
+    mean, error = float(each.mean()), float(each.std() / math.sqrt(L)) if d > 1 else 0.0
+    value = unit * mean ** (1 / p) * float(scale)
+    return SlicedWasserstein(value, value / (p * mean) * error)  # the slope of the p-th root
 
 
 def sliced_wasserstein_floor(
@@ -136,12 +138,14 @@ def sliced_wasserstein_floor(
 def median_bandwidths(points: ArrayLike) -> tuple[float, ...]:
     """Half the median squared distance between two of the `points` (n, d), times `FACTORS`: variances, for `kernel_two_sample`.
 
-    If more than half of the distances are 0, half the mean squared distance; 1 if all points are equal.
+    The lower of the two middle ones, if there are two. If it is 0, half the mean squared distance instead; 1 if all points are equal.
     """
     x = as_points("points", points).detach().cpu().double()
     squares = _squares(x, x)[~torch.eye(len(x), dtype=torch.bool)]
     middle = float(squares.median()) if len(squares) else 0.0
     middle = middle or (float(squares.mean()) if len(squares) else 0.0) or 2.0
+    if not math.isfinite(middle):
+        raise reject("points", points, "points whose squared distances can be represented")
     return tuple(factor * middle / 2 for factor in FACTORS)
 
 
@@ -172,6 +176,8 @@ def kernel_two_sample(
         if len(part) < 3:
             raise reject(name, part, "three points or more, to estimate an error")
     both = torch.cat((x, y))
+    if bandwidths is None:
+        both = both / power_of_two(both.abs().max())  # changes nothing but overflows
     widths = as_tensor("bandwidths", median_bandwidths(both) if bandwidths is None else bandwidths).double().cpu().reshape(-1)
     if len(widths) == 0 or not bool((widths > 0).all()):
         raise reject("bandwidths", widths.tolist(), "variances > 0, at least one")
@@ -196,14 +202,18 @@ def _pair(samples: ArrayLike, held_out: ArrayLike) -> tuple[Float[Tensor, "n d"]
     return x, as_points("held_out", held_out, dim=x.shape[1]).detach().cpu().double()
 
 
-def _coupled(x: Float[Tensor, "n L"], y: Float[Tensor, "m L"], p: float) -> Float[Tensor, " L"]:
-    """`W_p^p` of the columns: between two steps of the quantile functions, at multiples of 1/n and 1/m, both are constant."""
+def _coupled(x: Float[Tensor, "n L"], y: Float[Tensor, "m L"], p: float) -> tuple[Float[Tensor, " L"], Float[Tensor, " L"]]:
+    """The widest gap of each column, and `W_p^p` in units of its p-th power: so neither is lost, however large p.
+
+    Between two steps of the quantile functions, at multiples of 1/n and 1/m, both are constant.
+    """
     n, m = len(x), len(y)
     steps = np.union1d(m * np.arange(n + 1), n * np.arange(m + 1))  # in units of 1/nm, so without rounding
     left = torch.from_numpy(steps[:-1])
     weight = torch.from_numpy(np.diff(steps)).double() / (n * m)
-    gap = x.sort(0).values[left // m] - y.sort(0).values[left // n]
-    return weight @ gap.abs().pow(p)
+    gap = (x.sort(0).values[left // m] - y.sort(0).values[left // n]).abs()
+    widest = gap.max(0).values
+    return widest, weight @ (gap / torch.where(widest > 0, widest, 1.0)).pow(p)
 
 
 def _squares(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:

@@ -51,6 +51,13 @@ def test_it_is_symmetric_and_scales_from_tiny_to_huge():
         assert found.error > 0
 
 
+def test_large_powers_tend_to_the_widest_gap_and_overflow_nothing():
+    x, y = [[0.0], [2.0], [3.0]], [[0.0], [2.5], [40.0]]
+    assert sliced_wasserstein(x, y, power=1000, generator=0).value == pytest.approx(37 * 3**-0.001, rel=1e-12)
+    found = sliced_wasserstein(PLANE.sample(5, 1), PLANE.sample(8, 2) + 1e3, power=600, generator=0)
+    assert 0 < found.error < math.inf
+
+
 def test_a_far_origin_does_not_spoil_it():
     x, y = PLANE.sample(5, 1), PLANE.sample(8, 2)
     moved = sliced_wasserstein(x + 2.0**20, y + 2.0**20, generator=0)
@@ -142,6 +149,15 @@ def test_huge_distances_overflow_nothing():
     found = kernel_two_sample([[0.0], [1e200], [2e200]], [[0.0], [1e200], [5e200]], bandwidths=[1.0], permutations=9, generator=0)
     assert math.isfinite(found.statistic)
     assert math.isfinite(found.error)
+
+
+def test_the_default_bandwidths_follow_the_scale():
+    x, y = NORMAL.sample(20, 1), NORMAL.sample(25, 2) + 1
+    usual = kernel_two_sample(x, y, permutations=50, generator=0)
+    for scale in (2.0**-700, 2.0**700):
+        assert kernel_two_sample(scale * x, scale * y, permutations=50, generator=0) == pytest.approx(usual, rel=1e-12)
+    with pytest.raises(ValueError, match=r"^points = "):
+        median_bandwidths(1e200 * x)
 
 
 @pytest.mark.slow
@@ -253,6 +269,14 @@ def test_coverage_of_doubled_points_and_of_copies():
     # A point with a double has radius 0: only an exact hit covers it.
     assert coverage(y[:4], doubled, neighbors=1).value == 0.4
     assert coverage(torch.ones(1, 2), torch.ones(3, 2), neighbors=2).value == 1.0
+
+
+def test_points_of_a_grid_are_as_near_as_each_other():
+    # Tenths are no binary fractions, so equal distances differ by rounding.
+    grid = torch.tensor([[i, j] for i in range(6) for j in range(5)], dtype=torch.float64)
+    around = torch.tensor([[i, j] for i in range(-1, 7) for j in (-1, 1, 3, 5)], dtype=torch.float64)
+    for step in (1.0, 0.1, 7.3):
+        assert coverage(step * around, step * grid, neighbors=1).value == 1.0
 
 
 def test_expected_coverage_of_many():
