@@ -79,7 +79,7 @@ def flow_kl(
     samples: int,
     generator: Seed,
     start: Distribution | None = None,
-    tolerance: float = 1e-4,
+    tolerance: float = 1e-6,
 ) -> Estimate:
     r"""`KL(p_t || q_t)` at `t = t_min`, with `q_t` the law of the probability flow of `score` that starts at `t_max`, and its
     standard error.
