@@ -5,13 +5,15 @@ import math
 from collections.abc import Callable
 from functools import cache
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
-from scipy import spatial, special
+from scipy import optimize, spatial, special
 
 from kss.claims.kernel_correction import CHAPTER
 from kss.claims.registry import check, claim, instead, returns
+from kss.diagnostics import path_divergence
 from kss.diagnostics.path_divergence import PathDivergence, mean_path_divergence
 from kss.distributions import Circle, Distribution, Sphere, SwissRoll
 from kss.testing.compare import agree, require
@@ -64,12 +66,13 @@ plain Gaussian kernels on the same data, in more than half of all such groups, b
 
 | law | $t$ | $N$ | $h$ | data sets in a group | lower by |
 |---|---|---|---|---|---|
-| unit circle | $10^{-3}$ | 100 | 0.06 | 10 | 25 % |
-| unit circle | $10^{-3}$ | 400 | 0.035 | 5 | 30 % |
-| unit 2-sphere | $10^{-2}$ | 300 | 0.08 | 5 | 30 % |
-| unit 2-sphere | $3\cdot10^{-3}$ | 1000 | 0.05 | 4 | 50 % |
+| unit circle | $10^{-3}$ | 100 | 0.06 | 5 | 25 % |
+| unit circle | $10^{-3}$ | 400 | 0.035 | 2 | 30 % |
+| unit 2-sphere | $10^{-2}$ | 300 | 0.08 | 2 | 30 % |
+| unit 2-sphere | $3\cdot10^{-3}$ | 1000 | 0.05 | 2 | 50 % |
 
-The means over all data sets, reported by the check, differ by 40 to 70 %.""",
+This is a statement about the median of the ratio, since a few data sets dominate the means. The means over 160 to 500 data sets,
+which the check reports, differ by 40 to 70 %.""",
     source="derived here",
     regime=r"""The four cases of the table, uniform laws, path from $t$ to 1. The plain kernels have 2/3, 5/6, 1 and 5/4 of the best
 bandwidth in the formula. Nothing is claimed of few data in a kernel ($Np_M(4\pi h)^{k/2} < 10$) or of kernels as wide as the distance
@@ -80,10 +83,10 @@ to the center.""",
 )
 
 CASES = (  # law, N, t, h, data sets, in groups of, margin; the cheapest first
-    (Sphere(2), 300, 1e-2, 0.08, 250, 5, 0.3),
-    (Circle(), 100, 1e-3, 0.06, 500, 10, 0.25),
-    (Circle(), 400, 1e-3, 0.035, 200, 5, 0.3),
-    (Sphere(2), 1000, 3e-3, 0.05, 160, 4, 0.5),
+    (Sphere(2), 300, 1e-2, 0.08, 250, 2, 0.3),
+    (Circle(), 100, 1e-3, 0.06, 500, 5, 0.25),
+    (Circle(), 400, 1e-3, 0.035, 200, 2, 0.3),
+    (Sphere(2), 1000, 3e-3, 0.05, 160, 2, 0.5),
 )
 NODES = 8
 
@@ -103,17 +106,24 @@ def _other(factor: float, other_order: int) -> Divergence:
     return rival
 
 
+def _half_corrected(law: Distribution, N: int, h: Any, *, order: int, **rest: Any) -> PathDivergence:
+    """`(3 G_h - G_2h)/2`, weights that leave half of the bias."""
+    with mock.patch.object(path_divergence, "richardson_weights", return_value=(1.5, -0.5)):
+        return mean_path_divergence(law, N, h, order=order, **rest)
+
+
 @check(
     "kernel.corrected_path",
     by="statistics",
     lane="full",
     alpha=1e-8,
-    detects="a correction that misses the stated margin in 99.6 % of the groups, in any of the four cases, with probability 0.999",
+    detects="a correction that misses the stated margin in 93 % of the groups, in any of the four cases, with probability 0.999",
     mutants={
         "plain kernel": instead(_other(1.0, 1)),
         "wide kernel alone": instead(_other(2.0, 1)),
         "four times as wide": instead(_other(4.0, 2)),
         "half forgotten": returns(lambda found, *_, **__: found._replace(values=2 * found.values)),
+        "half of the bias taken off": instead(_half_corrected),
     },
 )
 def corrected_against_the_best_plain(predict: Divergence = mean_path_divergence, *, generator: torch.Generator) -> Numbers:
@@ -141,9 +151,9 @@ claim(
     "kernel.time_measured",
     title="What a changing bandwidth saves is small, and only where the formula holds",
     statement=r"""On the unit circle with three data per $\sqrt t$ ($t = 10^{-4}$, $N = 1885$) the bandwidth $h(u)$ of
-{claim}`kernel.time_dependent` has a path divergence below that of the best constant one, in more than half of all groups of four data
+{claim}`kernel.time_dependent` has a path divergence below that of the best constant one, in more than half of all pairs of data
 sets, by at least 1 %, but not by 25 %. With half a datum per $\sqrt t$ ($t = 10^{-3}$, $N = 100$), where the same formula promises 12
-%, it is *above* that of the constant $h = 0.0145$ in more than half of all groups of 25.""",
+%, it is *above* that of the constant $h = 0.0145$ in more than half of all groups of ten.""",
     source="derived here",
     regime="Uniform law on the unit circle, order 1, path from $t$ to 1, the two cases named.",
     uses=("kernel.time_dependent", "regimes.estimator"),
@@ -157,7 +167,7 @@ sets, by at least 1 %, but not by 25 %. With half a datum per $\sqrt t$ ($t = 10
     by="statistics",
     lane="full",
     alpha=9e-9,
-    detects="a share of failing groups above 0.996, with probability 0.999",
+    detects="a share of failing groups above 0.93, with probability 0.999",
     mutants={
         "constant in time": returns(lambda h, N, **_: lambda u: torch.full_like(u, 0.00149 if N > 1000 else 0.009)),
         "linear in u": returns(lambda h, N, **_: lambda u: h(torch.full_like(u, 1e-3)) * u / 1e-3),
@@ -168,7 +178,7 @@ sets, by at least 1 %, but not by 25 %. With half a datum per $\sqrt t$ ($t = 10
 def changing_against_constant(predict: Any = size.bandwidth_in_time, *, generator: torch.Generator) -> Numbers:
     """Paired sign tests on groups of data sets, 3e-9 each; the constant one is the best of three around the formula's, in each group."""
     numbers: Numbers = {}
-    for N, t, data_sets, each, nodes in ((1885, 1e-4, 160, 4, 4), (100, 1e-3, 1000, 25, 8)):
+    for N, t, data_sets, each, nodes in ((1885, 1e-4, 160, 2, 4), (100, 1e-3, 1000, 10, 8)):
         h = predict(N, order=1, k=1, bias_square=0.25, density=1 / (2 * math.pi))
         offered = (0.0012, 0.00149, 0.0018) if N > 1000 else (0.0145,)
         constant, seed = _plain(Circle(), N, offered, t, 1.0, data_sets, nodes, generator=generator)
@@ -192,12 +202,13 @@ claim(
 
 $$\frac{h^2\langle|H|^2\rangle}{8t} + C_1\,(p_1 + p_2)\,\frac{h^{3/2}}{2t}, \qquad C_1 = \frac{\sqrt2-1}{3\sqrt{2\pi}} = 0.0551 .$$
 
-For small $h$ the ends weigh more than the curvature. The score of order 2 has $C_2 = 0.0124$ in place of $C_1$: the correction takes
-off 78 % of what the ends add, but not its power of $h$. On the Swiss roll the two terms agree with the bias for $h \le 0.004$ to 4 %;
-at $h = 0.0022$ they are equal.""",
+For small $h$ the ends weigh more than the curvature. The score of order 2 has $C_2 = 0.0124$ in place of $C_1$ and no term of the
+order $h^2$: the correction takes off 78 % of what the ends add, but does not raise its power of $h$. On the Swiss roll this agrees to
+4 % with the bias up to $h = 0.004$, at either order, and the two terms of order 1 are equal at $h = 0.0020$.""",
     source="derived here",
-    regime=r"""$t \ll h$, $\sqrt h$ far below the distance from the curve to its medial axis (1/3 on the roll of `SwissRoll()`, whose
-turns are 2/3 apart): for $h \ge 0.01$ the kernel reaches the next turn. $\langle|H|^2\rangle$ is the mean of $1/R(\theta)^2$ over the
+    regime=r"""$t \ll h$, $\sqrt{rh}$ far below the distance from the curve to its medial axis (1/3 on the roll of `SwissRoll()`, whose
+turns are 2/3 apart): at order 2 and $h = 0.006$ the wider kernel reaches the next turn and adds 40 % to the bias, at $h = 0.01$ it
+multiplies it by nine. $\langle|H|^2\rangle$ is the mean of $1/R(\theta)^2$ over the
 law, 1.36, here uniform in the angle.""",
     uses=("bias.curved", "kernel.richardson_weights"),
     chapter=CHAPTER,
@@ -256,13 +267,14 @@ def _roll_bias(h: float, order: int) -> float:
         "correction removes it": returns(lambda value, t, h, density, order=1: value if order == 1 else 0 * value),
         "as order 1": instead(lambda t, h, density, order=1: correction.end_bias(t, h, density)),
         "power 2": instead(lambda t, h, density, order=1: correction.end_bias(t, h, density, order) * math.sqrt(h / 0.002)),
-        "off by 10 %": returns(lambda value, *_, **__: 1.1 * value),
+        "off by 5 %": returns(lambda value, *_, **__: 1.05 * value),
     },
 )
 def nearest_points_on_the_roll(predict: Any = correction.end_bias, *, generator: torch.Generator) -> Numbers:
     """Curvature and ends, for t -> 0, against averages of nearest points, orders 1 and 2. Order 1 adds the curvature term.
 
-    Next orders are of relative size `h c^2`, c = 2.04 the largest curvature: allowed are four times that, and 1 % for kinks.
+    Next orders are of relative size `h c^2`, c = 2.04 the largest curvature: allowed are four times that, and 1 % for kinks, but never
+    more than the 4 % of the statement.
     """
     a, start, end = 1 / (3 * math.pi), 1.5 * math.pi, 4.5 * math.pi
     theta = np.linspace(start, end, 20001)
@@ -272,25 +284,25 @@ def nearest_points_on_the_roll(predict: Any = correction.end_bias, *, generator:
     worst = 0.0
     for h in (0.001, 0.002, 0.004):
         for order in (1, 2):
-            if order == 2 and h > 0.002:
-                continue
             bias = _roll_bias(h, order) / 2
             from_ends = float(predict(1.0, h, ends, order))
             formula = from_ends + (h**2 * curvature / 8 if order == 1 else 0.0)
             numbers[f"order {order}, h = {h}: formula/bias"] = formula / bias
-            allowed = (0.01 + 4 * h * 2.04**2) * bias
+            allowed = min(0.01 + 4 * h * 2.04**2, 0.04) * bias
             worst = max(worst, agree(f"bias, order {order}, h = {h}", formula, bias, allowed))
-    return numbers | {"worst error/allowance": worst}
+    equal = optimize.brentq(lambda h: float(predict(1.0, h, ends, 1)) - h**2 * curvature / 8, 1e-4, 0.1)
+    agree("where both terms are equal", equal, 0.0020, 5e-5)
+    return numbers | {"both terms equal at h": equal, "worst error/allowance": worst}
 
 
 claim(
     "kernel.swiss_roll_measured",
     title="Where another sheet is near, bias correction does not help",
     statement=r"""*"Bias correction lowers the path divergence wherever the manifold is curved."* Refuted by the Swiss roll with
-$N = 400$, $t = 10^{-3}$: there the best of $h = 0.0045$ and $0.006$ of $2G_h - G_{2h}$ is not as much as 10 % below the best of three
-plain kernels, in more than half of all groups of five data sets. (The means differ by 5 to 15 %, the corrected one
-being the larger, and larger $h$ are worse.)
-The formula for curvature alone would have $h = 0.035$, whose wider kernel reaches across to the next turn.""",
+$N = 400$, $t = 10^{-3}$: for none of $h = 0.0045, 0.006, 0.0075, 0.009, 0.014$ is the divergence of $2G_h - G_{2h}$ as much as 10 %
+below that of the plain kernel with $h = 0.0045$, in more than half of all pairs of data sets. The means over 200 data sets, which the
+check reports, differ by less than 15 % where the corrected one is least, between $h = 0.006$ and $0.009$; at $h = 0.014$ it is about
+twice as large. The formula for curvature alone would have $h = 0.035$, whose wider kernel reaches across to the next turn.""",
     source="derived here",
     regime=r"""Plane roll of `SwissRoll()`, uniform in the angle, path from $10^{-3}$ to $0.1$.""",
     uses=("kernel.swiss_roll", "kernel.corrected_path"),
@@ -304,18 +316,24 @@ The formula for curvature alone would have $h = 0.035$, whose wider kernel reach
     by="statistics",
     lane="full",
     alpha=1e-8,
-    detects="a correction that is 10 % better in 99 % of the groups, with probability 0.999",
+    detects="a correction that is 10 % better in 90 % of the pairs of data sets, at any of the five h, with probability 0.999",
     mutants={
-        "off by a factor of two": returns(lambda found, *_, **__: found._replace(values=found.values / 2)),
-        "a circle for the roll": instead(lambda law, N, h, **rest: mean_path_divergence(Circle(), N, [0.035], **rest)),
+        "half of it": returns(lambda found, *_, **__: found._replace(values=found.values / 2)),
+        "a circle for the roll": instead(lambda law, N, h, **rest: mean_path_divergence(Circle(), N, [0.035] * len(h), **rest)),
         "stops at ten times t": instead(lambda law, N, h, **rest: mean_path_divergence(law, N, h, **(rest | {"t_min": 1e-2}))),
     },
 )
 def corrected_on_the_roll(predict: Divergence = mean_path_divergence, *, generator: torch.Generator) -> Numbers:
-    """Paired sign test as on the circle, the other way round: groups in which the correction is 10 % better are counted."""
-    law = SwissRoll()
-    plain, seed = _plain(law, 400, (0.003, 0.0045, 0.006), 1e-3, 0.1, 200, 4, generator=generator)
-    corrected = predict(law, 400, [0.0045, 0.006], order=2, t_min=1e-3, t_max=0.1, data_sets=200, generator=seed, nodes=4)
-    better = _groups(corrected, 5).min(1) < 0.9 * _groups(plain, 5).min(1)
-    share = _sign_test("not better on the roll", better, 1e-8)
-    return {"groups 10 % better": share, "best corrected/best plain": float(corrected.mean.min() / plain.mean.min())}
+    """Paired sign tests as on the circle, 2e-9 each, the other way round: pairs in which the correction is 10 % better are counted.
+
+    Every h is fixed in advance: a best one chosen in each pair would favor the side with more to choose from.
+    """
+    law, numbers = SwissRoll(), {}
+    plain, seed = _plain(law, 400, (0.0045,), 1e-3, 0.1, 200, 4, generator=generator)
+    widths = [0.0045, 0.006, 0.0075, 0.009, 0.014]
+    corrected = predict(law, 400, widths, order=2, t_min=1e-3, t_max=0.1, data_sets=200, generator=seed, nodes=4)
+    for j, h in enumerate(widths):
+        better = _groups(corrected, 2)[:, j] < 0.9 * _groups(plain, 2)[:, 0]
+        numbers[f"h = {h:g}: pairs 10 % better"] = _sign_test(f"not better on the roll, h = {h:g}", better, 2e-9)
+        numbers[f"h = {h:g}: corrected/plain"] = float(corrected.mean[j] / plain.mean[0])
+    return numbers

@@ -287,3 +287,38 @@ def limit_by_parametrized_quadrature(predict: Any = size.bounded_divergence, *, 
         got = predict(N, curvature_square=curvature, volume=volume)
         worst = max(worst, agree(f"limit for N = {N}", got, value, 1e-7 * value))
     return {"worst error/allowance": worst}
+
+
+@check(
+    "kernel.time_dependent",
+    by="rate",
+    lane="full",
+    mutants={
+        "constant bandwidth": instead(
+            lambda t, N, *, end, **rest: float(
+                np.diff(
+                    [
+                        size.corrected_error(size.best_bandwidth(u, N, problem="path", **rest), u, N, problem="path", **rest)
+                        for u in (end, t)
+                    ]
+                )[0]
+            )
+        ),
+        "order 1": instead(lambda t, N, *, order, **rest: size.divergence_in_time(t, N, order=1, **rest)),
+        "d for k": instead(lambda t, N, *, k, **rest: size.divergence_in_time(t, N, k=k + 1, **rest)),
+        "a root of t too much": returns(lambda value, t, *_, **__: value * t**0.01),
+    },
+)
+def bounded_or_not(predict: Any = size.divergence_in_time, *, generator: torch.Generator) -> Numbers:
+    """What a factor of 100 in t adds, far below the time scale: it grows by `100^{-(4r-2-k)/(k+4r+2)}` from one to the next.
+
+    So the sum is finite for k < 4r - 2, and the sides of that bound are both tried. Corrections are of the order u/h, 1e-4 here.
+    """
+    numbers: Numbers = {}
+    for order, k in ((1, 1), (1, 2), (1, 3), (2, 5), (2, 6), (2, 7)):
+        case = {"order": order, "k": k, "bias_square": 0.3, "density": 0.1}
+        early, late = (predict(v, 500, end=100 * v, **case) for v in (1e-25, 1e-27))
+        found = math.log(late / early) / math.log(100)
+        agree(f"growth for r = {order}, k = {k}", found, (k + 2 - 4 * order) / (k + 4 * order + 2), 2e-3)
+        numbers[f"exponent of the increments, r = {order}, k = {k}"] = found
+    return numbers
