@@ -185,28 +185,6 @@ def constant_bandwidth_gain(h: Any, growth: Any, t: Any, *, k: int, t_max: float
     return growth * h * (1 - k / 2 * (1 - share) * (log(t_max / t) - 1)) / (1 + k / 4 * share)
 
 
-def free_bandwidth_path_kl(t: float, N: float | int, *, k: int, volume: float, curvature_square: float, t_max: float) -> float:
-    """Path divergence from T = `t_max` down to t if the bandwidth is `leading_bandwidth(u, N, problem="pointwise")` at every u on the way.
-
-        (1/2) int_t^T E(u) du,    E(u) = (k + 6)/(k + 2) (<|H|^2>/4) (h(u)/u)^2  ~  N^{-8/(k+6)} u^{-(2k+4)/(k+6)},
-
-    which for `t << T` grows like `t^{-(k-2)/(k+6)}`, for k = 2 like log(1/t), and for k = 1 not at all, where a constant bandwidth has
-    `t^{-k/(k+4)}`. CLT regime at t itself, `u << h(u) << R^2`.
-
-    >>> from math import pi
-    >>> round(free_bandwidth_path_kl(1e-6, 1e4, k=1, volume=2 * pi, curvature_square=1.0, t_max=0.1), 5)
-    0.01074
-    """
-    t, t_max = as_positive("t", t), as_positive("t_max", t_max)
-    if t >= t_max:
-        raise reject("t", t, f"a noise variance below t_max = {t_max:g}")
-    density = 1 / as_positive("volume", volume)
-    h = bias_variance.leading_bandwidth(1.0, N, k=k, curvature_square=curvature_square, density=density, problem="pointwise")
-    power = (2 - k) / (k + 6)  # int u^{power - 1} du
-    length = math.log(t_max / t) if power == 0 else (t_max**power - t**power) / power
-    return (k + 6) / (k + 2) * curvature_square / 8 * h**2 * length
-
-
 def _place(y: ArrayLike, label: ArrayLike, schedule: Schedule) -> tuple[Tensor, Tensor, Tensor]:
     """`y/a`, t and a, in float64."""
     points, labels = as_tensor("y", y).double(), as_tensor("label", label).double()

@@ -93,13 +93,3 @@ def test_affine_bandwidths():
     assert processes.constant_bandwidth_gain(1.0, 0.01, 1e-12, k=2, t_max=1.0) == pytest.approx(0.01 / 1.5, rel=1e-9)
     assert processes.small_time_excess(2.0, 2.0) == 0
     assert processes.small_time_excess(0.0, 2.0, 0.5) == pytest.approx(0.25)
-
-
-@pytest.mark.parametrize("k", [1, 2, 3])
-def test_a_free_bandwidth_adds_up_along_the_path(k):
-    law = {"k": k, "volume": 5.0, "curvature_square": 0.7}
-    whole = processes.free_bandwidth_path_kl(1e-4, 100, t_max=0.5, **law)
-    parts = processes.free_bandwidth_path_kl(1e-4, 100, t_max=0.01, **law) + processes.free_bandwidth_path_kl(0.01, 100, t_max=0.5, **law)
-    assert whole == pytest.approx(parts, rel=1e-12)
-    with pytest.raises(ValueError, match=r"t = 1.0: expected a noise variance below t_max = 0.5"):
-        processes.free_bandwidth_path_kl(1.0, 100, t_max=0.5, **law)
