@@ -28,7 +28,8 @@ from kss.theory import processes
 
 CHAPTER = "other_processes"
 ROUNDING = 16 * torch.finfo(torch.float64).eps
-SETTING = r"""$dY = f(c)\,Y\,dc + g(c)\,dB$ with $f$, $g$ functions of the label $c$ alone, $g > 0$, started at $Y_0 = X_0$"""
+SETTING = r"""$dY = f(c)\,Y\,dc + g(c)\,dB$ with $f$, $g$ continuous functions of the label $c$
+alone, $g > 0$ for $c > 0$, started at $Y_0 = X_0$"""
 
 Numbers = dict[str, Any]
 
@@ -229,19 +230,44 @@ def posterior_and_density(predict: Any = InProcess.moments, *, generator: torch.
     return {"worst error/allowance": worst}
 
 
+def carried(power: int) -> Callable[..., Any]:
+    """`a^power H`, for mutants."""
+
+    def wrong(bandwidth: Any, schedule: Schedule) -> Callable[[torch.Tensor], torch.Tensor]:
+        def at(t: torch.Tensor) -> torch.Tensor:
+            value = torch.as_tensor(bandwidth(schedule.label(t)) if callable(bandwidth) else bandwidth, dtype=torch.float64)
+            factor = schedule.scale(t) ** power
+            return factor * value if value.ndim < 2 else factor[..., None, None] * value
+
+        return at
+
+    return wrong
+
+
 @check(
     "process.change_of_time",
     by="quadrature",
     lane="full",
     mutants={
         "off by 1e-10": returns(lambda function, *_: lambda t: function(t) * (1 + 1e-10)),
-        "a^2 for 1/a^2": instead(lambda bandwidth, schedule: lambda t: schedule.scale(t) ** 2 * torch.as_tensor(bandwidth)),
-        "1/a": instead(lambda bandwidth, schedule: lambda t: torch.as_tensor(bandwidth) / schedule.scale(t)),
-        "not carried over": instead(lambda bandwidth, schedule: lambda t: torch.as_tensor(bandwidth) + 0 * t),
+        "a^2 for 1/a^2": instead(carried(2)),
+        "1/a": instead(carried(-1)),
+        "not carried over": instead(carried(0)),
+        "matrix off by 1e-9": returns(
+            lambda function, bandwidth, schedule: lambda t: function(t) * (1 + 1e-9 * (torch.is_tensor(bandwidth) and bandwidth.ndim == 2))
+        ),
+        "t for the label": instead(
+            lambda bandwidth, schedule: (
+                (lambda t: bandwidth(t) / schedule.scale(t) ** 2)
+                if callable(bandwidth)
+                else processes.bandwidth_in_variance_time(bandwidth, schedule)
+            )
+        ),
     },
 )
 def smoothed_scores(predict: Any = processes.bandwidth_in_variance_time, *, generator: torch.Generator) -> Numbers:
-    """`G_H * q` of a mixture and of data on the line by the trapezoidal rule in the process, 4001 nodes, against `Mollified` seen there.
+    """`G_H * q` by the trapezoidal rule in the process, against `Mollified` seen there: on the line a mixture and data, H a number or
+    proportional to the label; in the plane a mixture, H a matrix.
 
     The rule's error is far below 1e-15 while its step is below half of sigma; `Mollified` is asked for 1e-13 and sums 1e-14.
     """
@@ -258,11 +284,65 @@ def smoothed_scores(predict: Any = processes.bandwidth_in_variance_time, *, gene
             y = places(law, at, generator)
             nodes = (y.numpy() + math.sqrt(bandwidth) * node).reshape(-1, 1)
             expected = seen_directly(law, nodes, at).score.reshape(len(y), -1) @ weight
-            kernel = GaussianKernel(predict(bandwidth, schedule))
-            smoothed = Mollified(law, kernel, accuracy=1e-13)
+            given = bandwidth if ratio < 1 else lambda c: bandwidth / label * c  # noqa: B023 - used at once
+            smoothed = Mollified(law, GaussianKernel(predict(given, schedule)), accuracy=1e-13)
             got = InProcess(smoothed, schedule).score(y, label)[:, 0]
             allowed = 1e-12 * max(np.abs(expected).max(), at.variance**-0.5) * (1 + at.scale / at.variance**0.5)
             worst = max(worst, agree(f"{name} at {label}", got, expected, allowed))
+        y = places(MIXTURE, at, generator)[:2]
+        root = math.sqrt(at.variance) * np.array([[0.7, 0.0], [0.3, 0.4]])
+        nodes = (y.numpy()[:, None] + PLANE[0] @ root.T).reshape(-1, 2)
+        expected = PLANE[1] @ seen_directly(MIXTURE, nodes, at).score.reshape(2, -1, 2)
+        smoothed = Mollified(MIXTURE, GaussianKernel(predict(torch.from_numpy(root @ root.T), schedule)), accuracy=1e-13)
+        got = InProcess(smoothed, schedule).score(y, label)
+        allowed = 1e-12 * max(np.abs(expected).max(), at.variance**-0.5) * (1 + at.scale / at.variance**0.5)
+        worst = max(worst, agree(f"matrix, {name} at {label}", got, expected, allowed))
+    return {"worst error/allowance": worst}
+
+
+def plane_rule(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes and weights for the standard normal law in the plane: the trapezoidal rule on +-9."""
+    node = np.linspace(-9, 9, count)
+    grid = np.stack(np.meshgrid(node, node, indexing="ij"), -1).reshape(-1, 2)
+    weight = np.exp(-(grid**2).sum(-1) / 2)
+    return grid, weight / weight.sum()
+
+
+PLANE = plane_rule(121)
+
+
+@check(
+    "process.change_of_time",
+    by="quadrature",
+    mutants={
+        "off by 1e-10": returns(lambda function, *_: lambda c: function(c) * (1 + 1e-10)),
+        "the other direction": instead(
+            lambda bandwidth, schedule: lambda c: processes.bandwidth_in_variance_time(bandwidth, schedule)(schedule.time(c))
+        ),
+        "a for its square": returns(lambda function, bandwidth, schedule: lambda c: function(c) / schedule.scale(schedule.time(c))),
+        "label for t": instead(
+            lambda bandwidth, schedule: (
+                lambda c: (
+                    schedule.scale(schedule.time(c)) ** 2 * bandwidth(torch.as_tensor(c))
+                    if callable(bandwidth)
+                    else processes.bandwidth_in_process(bandwidth, schedule)(c)
+                )
+            )
+        ),
+    },
+)
+def bandwidths_in_the_process(predict: Any = processes.bandwidth_in_process, *, generator: torch.Generator) -> Numbers:
+    """`H = a^2 h` for a number, a matrix and a function of t, in six processes; t and a from the moments, to a few roundings."""
+    worst = 0.0
+    matrix = torch.tensor([[2.0, 0.5], [0.5, 1.0]], dtype=torch.float64)
+    for name, definition in DEFINITIONS.items():
+        for label in definition.labels:
+            at, c = moments(name, label), torch.tensor(label, dtype=torch.float64)
+            t, square = at.variance / at.scale**2, at.scale**2
+            for given, h in ((0.3, 0.3), (matrix, matrix.numpy()), (lambda t: 0.2 * t / (1 + t), 0.2 * t / (1 + t))):
+                expected = square * np.asarray(h)
+                got = predict(given, definition.schedule)(c)
+                worst = max(worst, agree(f"H of {name} at {label}", got, expected, 1e-13 * np.abs(expected)))
     return {"worst error/allowance": worst}
 
 

@@ -184,6 +184,15 @@ it stands for is known to $10^{-16}/t$ of itself.""",
 )
 
 
+class TimeInterpolated(DiscreteVariancePreserving):
+    """Linear in t between the steps, for a mutant."""
+
+    def time(self, label: Any) -> torch.Tensor:
+        times = (1 - self.alphas_cumprod) / self.alphas_cumprod
+        before = torch.as_tensor(label).floor().long().clamp_max(len(times) - 2)
+        return times[before] + (torch.as_tensor(label) - before) * (times[before + 1] - times[before])
+
+
 def ddpm_variances(betas: np.ndarray) -> np.ndarray:
     """`t_k = sigma_k^2/a_k^2` of the chain, by the recurrence of its moments: `a <- sqrt(1 - b) a`, `sigma^2 <- (1 - b) sigma^2 + b`."""
     scale, variance, found = 1.0, 0.0, []
@@ -209,15 +218,20 @@ def ddpm_variances(betas: np.ndarray) -> np.ndarray:
                 torch.cumprod(1 - torch.logspace(math.log10(first), math.log10(last), steps, dtype=torch.float64), 0)
             )
         ),
+        "t interpolated, not its logarithm": returns(lambda schedule, *_: TimeInterpolated(schedule.alphas_cumprod)),
     },
 )
 def linear_steps(predict: Any = DiscreteVariancePreserving.linear, *, generator: torch.Generator) -> Numbers:
-    """Variances by the chain's own moments. The first alpha is 1 - 1e-4: its rounding is 1e-12 of the first t."""
+    """By the chain's own moments, at the steps and half-way between. The first alpha is 1 - 1e-4: its rounding is 1e-12 of the first t."""
     worst = 0.0
     for steps, first, last in ((1000, 1e-4, 0.02), (50, 1e-3, 0.4), (2, 0.1, 0.2)):
         expected = ddpm_variances(first + (last - first) * np.arange(steps) / (steps - 1))
-        got = predict(steps, first, last).time(torch.arange(steps, dtype=torch.float64))
+        schedule = predict(steps, first, last)
+        got = schedule.time(torch.arange(steps, dtype=torch.float64))
         worst = max(worst, agree(f"{steps} steps", got, expected, 1e-11 * expected))
+        between = np.sqrt((1 + expected[1:]) * (1 + expected[:-1])) - 1
+        got = schedule.time(torch.arange(steps - 1, dtype=torch.float64) + 0.5)
+        worst = max(worst, agree(f"between {steps} steps", got, between, 1e-11 * between))
     return {"alpha bar of step 999": 1 / (1 + ddpm_variances(1e-4 + 0.0199 * np.arange(1000) / 999)[-1]), "worst error/allowance": worst}
 
 
@@ -257,6 +271,14 @@ def _rate_time(t: float) -> float:
     return float(optimize.brentq(lambda tau: 0.1 * tau + 9.95 * tau**2 - math.log1p(t), 0, 1, xtol=1e-17, rtol=1e-15))
 
 
+STEPS = DiscreteVariancePreserving(np.exp(-np.geomspace(5e-5, 9.0, 60)))
+
+
+def _step(t: float) -> float:
+    """The step of `STEPS`, a schedule with all noise levels of the check in its range."""
+    return float(np.interp(math.log1p(t), -np.log(STEPS.alphas_cumprod.numpy()), np.arange(60.0)))
+
+
 LABELS: dict[str, tuple[Schedule, Callable[[float], float]]] = {
     "t": (BrownianMotion(), lambda t: t),
     "sigma": (VarianceExploding(), math.sqrt),
@@ -267,6 +289,7 @@ LABELS: dict[str, tuple[Schedule, Callable[[float], float]]] = {
     "OU, rate 0": (OrnsteinUhlenbeck(0.0, 3.0), lambda t: t / 3),
     "VP": (VariancePreserving(), _rate_time),
     "VP, 999 tau": (VariancePreserving(label_scale=999.0), lambda t: 999 * _rate_time(t)),
+    "steps": (STEPS, _step),
 }
 
 
@@ -279,11 +302,12 @@ LABELS: dict[str, tuple[Schedule, Callable[[float], float]]] = {
         "sigma^2 of the process for t": instead(
             lambda label, source, target: target.label(source.time(label) * source.scale(source.time(label)) ** 2)
         ),
-        "standard deviation for t": instead(lambda label, source, target: target.label(source.time(label).sqrt())),
+        "standard deviation for t": instead(lambda label, source, target: target.label(source.time(label).clamp(0.01, 40).sqrt())),
+        "steps off by 1e-7": returns(lambda found, label, source, target: found * (1 + 1e-7 * (target is STEPS))),
     },
 )
 def every_name_to_every_other(predict: Any = convert, *, generator: torch.Generator) -> Numbers:
-    """81 pairs at five noise levels, against the formulas; alpha bar keeps `1e-16 (1 + 1/t)` of t, and the label follows by its slope."""
+    """100 pairs at five noise levels, against the formulas; alpha bar keeps `1e-16 (1 + 1/t)` of t, and the label follows by its slope."""
     worst = 0.0
     for (first, (source, name)), (second, (target, other)) in itertools.product(LABELS.items(), LABELS.items()):
         for t in (1e-4, 0.03, 1.0, 40.0, 3000.0):
