@@ -97,8 +97,9 @@ $$N_c = \frac{\mathrm{vol}(M)}2 (4\pi t)^{-k/2} = \frac{\mathrm{vol}(aM)}2\,(4\p
 So a power $t^{-\alpha}$ is $s^{-\alpha}$ and $\tau^{-\alpha}$ at small times, $\sigma^{-2\alpha}$ in EDM, $e^{\alpha\lambda}$ in the
 log-SNR; with $\alpha = k/2$ for the raw score.""",
     source=f"{PAPER} (the exponent); after the change of time",
-    regime=r"""Uniform law on a closed manifold, $t \ll R^2$. The exponents: also for the other formulas of `critical_sample_size`, which
-are functions of $t$.""",
+    regime=r"""Uniform law on a closed manifold, $t \ll R^2$; $N_c$ is where the delta method's divergence is 1. (There it is no longer small,
+and the exact number of data has the same power of $t$ and another constant, about three times this one on a curve: `formula="raw"`.) The
+exponents: also for the other formulas of `critical_sample_size`, which are functions of $t$.""",
     uses=("process.girsanov", "kl.delta_method", "regimes.raw_collapse"),
     chapter=CHAPTER,
     verdict="holds in regime",

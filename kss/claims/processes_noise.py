@@ -202,9 +202,9 @@ claim(
     regime=r"""Both forms have a relative error of first order in $t$, and which one is better depends on the data. For the law
 $\mathcal N(0, v)$ on the line, an Ornstein-Uhlenbeck process with $\gamma = 2\theta/g^2$, and $x = y/a$, the exact noise is the form at
 $y/a$ times $1 + \frac{t}{4v}\bigl(1 - \frac{x^2}{v}\bigr) + O(t^2)$, and the form at $y$ times
-$1 + \frac t{4v}\bigl(1 + \gamma v + (2\gamma v - 1)\frac{x^2}v\bigr) + O(t^2)$. Far out ($x^2 \gg v$) the first is better if
-$\gamma v > 1$, that is if the data are wider than the law the process tends to, and the second if $\gamma v < 1$; at
-$\gamma v = 1$ they err by the same amount, in opposite directions.""",
+$1 + \frac t{4v}\bigl(1 + \gamma v + (2\gamma v - 1)\frac{x^2}v\bigr) + O(t^2)$. Far out ($x^2 \gg v$, but
+$tx^2 \ll v^2$) the first is better if $\gamma v > 1$, that is if the data are wider than the law the process tends to, and the second if $\gamma v < 1$; at
+$\gamma v = 1$ they err there by the same amount, in opposite directions.""",
     uses=("process.small_time",),
     chapter=CHAPTER,
     verdict="refuted as stated",

@@ -38,7 +38,7 @@ HUGE = 1e300
 
 
 class Schedule(ABC):
-    """How a network names the noise variance t, a float64 tensor of any shape: by `scale(t)` = a and `label(t)` = c."""
+    """How a process, or a network, scales its variable and names the noise variance t, a float64 tensor of any shape."""
 
     @property
     def preserving(self) -> bool:
@@ -70,7 +70,7 @@ class VarianceExploding(Schedule):
         return torch.ones_like(t)
 
     def label(self, t: Float[Tensor, "*t"]) -> Float[Tensor, "*t"]:
-        return t.sqrt()
+        return _variance(t).sqrt()
 
     def time(self, label: ArrayLike) -> Float[Tensor, "*c"]:
         sigma = as_tensor("label", label)
@@ -99,13 +99,13 @@ class EDM(VarianceExploding):
 
 @dataclass(frozen=True)
 class BrownianMotion(Schedule):
-    """`Y = X_t`, labeled by t itself: the convention of this package."""
+    """`Y = X_t`, labeled by t itself: the convention of this package, and its name in `convert`."""
 
     def scale(self, t: Float[Tensor, "*t"]) -> Float[Tensor, "*t"]:
         return torch.ones_like(t)
 
     def label(self, t: Float[Tensor, "*t"]) -> Float[Tensor, "*t"]:
-        return t
+        return _variance(t)
 
     def time(self, label: ArrayLike) -> Float[Tensor, "*c"]:
         t = as_tensor("label", label)
@@ -144,9 +144,7 @@ class OrnsteinUhlenbeck(Schedule):
         return torch.where(growth < HUGE, (1 + growth).rsqrt(), late)
 
     def label(self, t: Float[Tensor, "*t"]) -> Float[Tensor, "*t"]:
-        if not bool((t >= 0).all()):
-            raise reject("t", t.tolist() if t.numel() < 10 else t, "a noise variance t >= 0")
-        growth = 2 * self.rate / self.noise * t
+        growth = 2 * self.rate / self.noise * _variance(t)
         early = t / self.noise * _log1p_over(growth.clamp_max(HUGE))
         if self.rate == 0:
             return early
@@ -213,7 +211,7 @@ class AlphaBar(Preserving):
     """A variance preserving process labeled by `a^2 = 1/(1 + t)` in (0, 1), the "alpha bar" of Ho et al.; it falls as the noise grows."""
 
     def label(self, t: Float[Tensor, "*t"]) -> Float[Tensor, "*t"]:
-        return 1 / (1 + t)
+        return 1 / (1 + _variance(t))
 
     def time(self, label: ArrayLike) -> Float[Tensor, "*c"]:
         square = as_tensor("label", label)
@@ -227,6 +225,8 @@ class LogSNR(Preserving):
     """A variance preserving process labeled by the logarithm of its signal-to-noise ratio, `log(a^2/sigma^2) = -log t`."""
 
     def label(self, t: Float[Tensor, "*t"]) -> Float[Tensor, "*t"]:
+        if not bool((t > 0).all()):
+            raise reject("t", t.tolist() if t.numel() < 10 else t, "a noise variance t > 0")
         return -t.log()
 
     def time(self, label: ArrayLike) -> Float[Tensor, "*c"]:
@@ -247,7 +247,7 @@ class Coefficients(NamedTuple):
 
 
 def coefficients(schedule: Schedule, label: ArrayLike) -> Coefficients:
-    """F and g^2 of the process at the labels c, by differentiating the schedule.
+    """Drift f and noise g^2 of the process at the labels c, by differentiating the schedule.
 
     Between the steps of a `DiscreteVariancePreserving` they are those of its interpolation. `ValueError` for labels that fall as the noise
     grows (`AlphaBar`, `LogSNR`): they are not the time of a forward process.
@@ -257,9 +257,7 @@ def coefficients(schedule: Schedule, label: ArrayLike) -> Coefficients:
     """
     with torch.enable_grad():
         c = as_tensor("label", label).double().detach().requires_grad_()
-        t = schedule.time(c)
-        if not bool(torch.isfinite(t).all()):
-            raise reject("label", label, "labels whose noise variance is below 1e308")
+        t = _time(schedule, c)
         scale = schedule.scale(t)
         (speed,) = torch.autograd.grad(t.sum(), c, retain_graph=True)
         drift = torch.autograd.grad(scale.log().sum(), c)[0] if scale.requires_grad else torch.zeros_like(c)
@@ -274,7 +272,25 @@ def convert(label: ArrayLike, source: Schedule, target: Schedule) -> Float[Tenso
     >>> convert(0.5, OrnsteinUhlenbeck(), AlphaBar())  # exp(-2 s)
     tensor(0.3679, dtype=torch.float64)
     """
-    return target.label(source.time(label).double())
+    if not isinstance(target, Schedule):
+        raise reject("target", target, "a Schedule, for instance EDM() or OrnsteinUhlenbeck()")
+    return target.label(_time(source, label).double())
+
+
+def _time(schedule: Schedule, label: ArrayLike) -> Tensor:
+    """The variances of labels, all of them finite."""
+    if not isinstance(schedule, Schedule):
+        raise reject("schedule", schedule, "a Schedule, for instance EDM() or OrnsteinUhlenbeck()")
+    t = schedule.time(label)
+    if not bool(torch.isfinite(t).all()):
+        raise reject("label", label.tolist() if isinstance(label, Tensor) else label, "labels whose noise variance is below 1e308")
+    return t
+
+
+def _variance(t: Float[Tensor, "*t"]) -> Float[Tensor, "*t"]:
+    if not bool((t >= 0).all()):
+        raise reject("t", t.tolist() if t.numel() < 10 else t, "a noise variance t >= 0")
+    return t
 
 
 def _log1p_over(x: Float[Tensor, "*t"]) -> Float[Tensor, "*t"]:
