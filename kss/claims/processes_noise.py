@@ -1,4 +1,4 @@
-"""Chapter "Other processes", second part: noise and bias in a process's own units."""
+"""Chapter "Other processes": noise and bias in a process's own units."""
 
 import itertools
 import math
@@ -203,7 +203,8 @@ claim(
 $\mathcal N(0, v)$ on the line, an Ornstein-Uhlenbeck process with $\gamma = 2\theta/g^2$, and $x = y/a$, the exact noise is the form at
 $y/a$ times $1 + \frac{t}{4v}\bigl(1 - \frac{x^2}{v}\bigr) + O(t^2)$, and the form at $y$ times
 $1 + \frac t{4v}\bigl(1 + \gamma v + (2\gamma v - 1)\frac{x^2}v\bigr) + O(t^2)$. Far out ($x^2 \gg v$, but
-$tx^2 \ll v^2$) the first is better if $\gamma v > 1$, that is if the data are wider than the law the process tends to, and the second if $\gamma v < 1$; at
+$tx^2 \ll v^2$) the first is better if $\gamma v > 1$,
+that is if the data are wider than the law the process tends to, and the second if $\gamma v < 1$; at
 $\gamma v = 1$ they err there by the same amount, in opposite directions.""",
     uses=("process.small_time",),
     chapter=CHAPTER,
