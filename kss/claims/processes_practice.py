@@ -60,11 +60,6 @@ PREDICTIONS: dict[str, tuple[Any, ...]] = {
 }
 
 
-def other(prediction: Any) -> Any:
-    """Mistaken for another one: eps and score."""
-    return {"eps": "score", "score": "eps"}.get(prediction, prediction)
-
-
 @check(
     "process.round_trip",
     by="property",
