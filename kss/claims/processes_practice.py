@@ -1,4 +1,4 @@
-"""Chapter "Other processes", last part: networks, schedules and samplers of other conventions."""
+"""Chapter "Other processes": networks and schedules of other conventions."""
 
 import itertools
 import math
@@ -11,7 +11,6 @@ from scipy import optimize
 
 from kss.claims.processes import CHAPTER, DATA, DEFINITIONS, MIXTURE, Moments, moments, places, seen_directly
 from kss.claims.registry import check, claim, instead, returns
-from kss.dynamics import geometric_times, sample_reverse_sde
 from kss.scores import (
     EDM,
     AlphaBar,
@@ -59,11 +58,6 @@ PREDICTIONS: dict[str, tuple[Any, ...]] = {
     "VP": ("x0", "eps", "score", "v"),
     "VP, 999 tau": ("x0", "eps", "score", "v"),
 }
-
-
-def other(prediction: Any) -> Any:
-    """Mistaken for another one: eps and score."""
-    return {"eps": "score", "score": "eps"}.get(prediction, prediction)
 
 
 @check(
@@ -184,6 +178,15 @@ it stands for is known to $10^{-16}/t$ of itself.""",
 )
 
 
+class TimeInterpolated(DiscreteVariancePreserving):
+    """Linear in t between the steps, for a mutant."""
+
+    def time(self, label: Any) -> torch.Tensor:
+        times = (1 - self.alphas_cumprod) / self.alphas_cumprod
+        before = torch.as_tensor(label).floor().long().clamp_max(len(times) - 2)
+        return times[before] + (torch.as_tensor(label) - before) * (times[before + 1] - times[before])
+
+
 def ddpm_variances(betas: np.ndarray) -> np.ndarray:
     """`t_k = sigma_k^2/a_k^2` of the chain, by the recurrence of its moments: `a <- sqrt(1 - b) a`, `sigma^2 <- (1 - b) sigma^2 + b`."""
     scale, variance, found = 1.0, 0.0, []
@@ -209,15 +212,20 @@ def ddpm_variances(betas: np.ndarray) -> np.ndarray:
                 torch.cumprod(1 - torch.logspace(math.log10(first), math.log10(last), steps, dtype=torch.float64), 0)
             )
         ),
+        "t interpolated, not its logarithm": returns(lambda schedule, *_: TimeInterpolated(schedule.alphas_cumprod)),
     },
 )
 def linear_steps(predict: Any = DiscreteVariancePreserving.linear, *, generator: torch.Generator) -> Numbers:
-    """Variances by the chain's own moments. The first alpha is 1 - 1e-4: its rounding is 1e-12 of the first t."""
+    """By the chain's own moments, at the steps and half-way between. The first alpha is 1 - 1e-4: its rounding is 1e-12 of the first t."""
     worst = 0.0
     for steps, first, last in ((1000, 1e-4, 0.02), (50, 1e-3, 0.4), (2, 0.1, 0.2)):
         expected = ddpm_variances(first + (last - first) * np.arange(steps) / (steps - 1))
-        got = predict(steps, first, last).time(torch.arange(steps, dtype=torch.float64))
+        schedule = predict(steps, first, last)
+        got = schedule.time(torch.arange(steps, dtype=torch.float64))
         worst = max(worst, agree(f"{steps} steps", got, expected, 1e-11 * expected))
+        between = np.sqrt((1 + expected[1:]) * (1 + expected[:-1])) - 1
+        got = schedule.time(torch.arange(steps - 1, dtype=torch.float64) + 0.5)
+        worst = max(worst, agree(f"between {steps} steps", got, between, 1e-11 * between))
     return {"alpha bar of step 999": 1 / (1 + ddpm_variances(1e-4 + 0.0199 * np.arange(1000) / 999)[-1]), "worst error/allowance": worst}
 
 
@@ -257,6 +265,14 @@ def _rate_time(t: float) -> float:
     return float(optimize.brentq(lambda tau: 0.1 * tau + 9.95 * tau**2 - math.log1p(t), 0, 1, xtol=1e-17, rtol=1e-15))
 
 
+STEPS = DiscreteVariancePreserving(np.exp(-np.geomspace(5e-5, 9.0, 60)))
+
+
+def _step(t: float) -> float:
+    """The step of `STEPS`, a schedule with all noise levels of the check in its range."""
+    return float(np.interp(math.log1p(t), -np.log(STEPS.alphas_cumprod.numpy()), np.arange(60.0)))
+
+
 LABELS: dict[str, tuple[Schedule, Callable[[float], float]]] = {
     "t": (BrownianMotion(), lambda t: t),
     "sigma": (VarianceExploding(), math.sqrt),
@@ -267,6 +283,7 @@ LABELS: dict[str, tuple[Schedule, Callable[[float], float]]] = {
     "OU, rate 0": (OrnsteinUhlenbeck(0.0, 3.0), lambda t: t / 3),
     "VP": (VariancePreserving(), _rate_time),
     "VP, 999 tau": (VariancePreserving(label_scale=999.0), lambda t: 999 * _rate_time(t)),
+    "steps": (STEPS, _step),
 }
 
 
@@ -279,11 +296,12 @@ LABELS: dict[str, tuple[Schedule, Callable[[float], float]]] = {
         "sigma^2 of the process for t": instead(
             lambda label, source, target: target.label(source.time(label) * source.scale(source.time(label)) ** 2)
         ),
-        "standard deviation for t": instead(lambda label, source, target: target.label(source.time(label).sqrt())),
+        "standard deviation for t": instead(lambda label, source, target: target.label(source.time(label).clamp(0.01, 40).sqrt())),
+        "steps off by 1e-7": returns(lambda found, label, source, target: found * (1 + 1e-7 * (target is STEPS))),
     },
 )
 def every_name_to_every_other(predict: Any = convert, *, generator: torch.Generator) -> Numbers:
-    """81 pairs at five noise levels, against the formulas; alpha bar keeps `1e-16 (1 + 1/t)` of t, and the label follows by its slope."""
+    """100 pairs at five noise levels, against the formulas; alpha bar keeps `1e-16 (1 + 1/t)` of t, and the label follows by its slope."""
     worst = 0.0
     for (first, (source, name)), (second, (target, other)) in itertools.product(LABELS.items(), LABELS.items()):
         for t in (1e-4, 0.03, 1.0, 40.0, 3000.0):
@@ -291,69 +309,4 @@ def every_name_to_every_other(predict: Any = convert, *, generator: torch.Genera
             loss = 1e-14 * (1 + (1 + 1 / t if first == "alpha bar" else 0) + abs(math.log(t)) + math.log1p(t))
             slope = abs(other(t * (1 + 1e-6)) - other(t * (1 - 1e-6))) / 2e-6
             worst = max(worst, agree(f"{first} to {second} at t = {t}", got, other(t), loss * slope + 4e-15 * abs(other(t))))
-    return {"worst error/allowance": worst}
-
-
-# --- Samplers -------------------------------------------------------------------------------------------------------------
-
-claim(
-    "process.sampler",
-    title="DDPM's sampler is the bridge sampler of this package",
-    statement=r"""Let $\bar\alpha = \frac1{1+t}$ and $\bar\alpha' = \frac1{1+u}$, $u < t$, and
-$\beta = 1 - \bar\alpha/\bar\alpha'$. Ho et al.'s ancestral step
-
-$$Y' = \frac{\sqrt{\bar\alpha'}\,\beta}{1 - \bar\alpha}\,m + \frac{\sqrt{1 - \beta}\,(1 - \bar\alpha')}{1 - \bar\alpha}\,Y
-+ \sqrt{\frac{1 - \bar\alpha'}{1 - \bar\alpha}\,\beta}\;Z$$
-
-is $\sqrt{\bar\alpha'}$ times the bridge step $X' = X + (t - u)\,s_t(X) + \sqrt{u(t - u)/t}\;Z$ of $X = Y/\sqrt{\bar\alpha}$, with the
-same $Z$. So a whole run is the same run.""",
-    source="Ho et al., arXiv 2006.11239, equations 6 and 7; the identity derived here",
-    regime=r"""Every score, every sequence of noise levels; $m = X + t\,s_t(X)$ is what the network says of $X_0$. The
-variance is the smaller one of the two that Ho et al. use; with the larger, $\beta$, it is another sampler. So is an Euler step in $\tau$
-or $s$.""",
-    uses=("process.change_of_time", "heat.reversal_sde"),
-    chapter=CHAPTER,
-    verdict="holds",
-)
-
-
-def ancestral(law: Any, start: np.ndarray, times: list[float], noises: list[np.ndarray]) -> np.ndarray:
-    """Ho et al.'s chain, its denoiser from the joint law of X_0 and Y; returns `Y/sqrt(alpha bar)` at the end."""
-    y = start / math.sqrt(1 + times[0])
-    for t, u, z in zip(times[:-1], times[1:], noises, strict=True):
-        bar, after = 1 / (1 + t), 1 / (1 + u)
-        beta = 1 - bar / after
-        clean = seen_directly(law, y, Moments(math.sqrt(bar), 1 - bar)).denoise
-        mean = math.sqrt(after) * beta / (1 - bar) * clean + math.sqrt(1 - beta) * (1 - after) / (1 - bar) * y
-        y = mean + math.sqrt((1 - after) / (1 - bar) * beta) * z
-    return np.asarray(y * math.sqrt(1 + times[-1]))
-
-
-@check(
-    "process.sampler",
-    by="property",
-    lane="full",
-    mutants={
-        "off by 1e-7": returns(lambda x, *_, **__: x * (1 + 1e-7)),
-        "Euler": instead(lambda *given, **run: sample_reverse_sde(*given, method="euler", **run)),
-        "left in the process's units": returns(lambda x, *_, t_min, **__: x / math.sqrt(1 + t_min)),
-        "started in the process's units": instead(
-            lambda score, start, *, t_max, **run: sample_reverse_sde(score, start / math.sqrt(1 + t_max), t_max=t_max, **run)
-        ),
-        "score of the process": instead(
-            lambda score, start, **run: sample_reverse_sde(lambda x, t: score.score(x, t) * math.sqrt(1 + t), start, **run)
-        ),
-    },
-)
-def ancestral_sampling(predict: Any = sample_reverse_sde, *, generator: torch.Generator) -> Numbers:
-    """Runs of 1, 7 and 30 steps for a mixture and for data, with the same normal numbers; rounding grows by no more than 100 on the way."""
-    worst = 0.0
-    for law, (t_max, t_min, steps) in itertools.product((MIXTURE, DATA), ((4.0, 0.5, 1), (20.0, 0.1, 7), (3.0, 0.05, 30))):
-        start = law.diffuse(6, t_max, generator)
-        seed = int(torch.randint(2**31, (), generator=generator))
-        chance = torch.Generator().manual_seed(seed)
-        noises = [torch.randn(6, 2, dtype=torch.float64, generator=chance).numpy() for _ in range(steps)]
-        expected = ancestral(law, start.numpy(), geometric_times(t_max, t_min, steps).tolist(), noises)
-        got = predict(law, start, t_max=t_max, t_min=t_min, steps=steps, generator=seed)
-        worst = max(worst, agree(f"{law}, {steps} steps", got, expected, 1e-13 * (1 + np.abs(expected))))
     return {"worst error/allowance": worst}

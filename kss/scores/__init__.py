@@ -12,7 +12,6 @@ from kss.scores.schedules import (
     AlphaBar,
     BrownianMotion,
     Coefficients,
-    DiscreteVariancePreserving,
     LogSNR,
     OrnsteinUhlenbeck,
     Schedule,
@@ -23,6 +22,7 @@ from kss.scores.schedules import (
 )
 from kss.scores.shifted import TimeShifted
 from kss.scores.space_time import SpaceTime, exponential_delays, uniform_delays
+from kss.scores.steps import DiscreteVariancePreserving
 from kss.scores.tempered import TemperatureSmoothed
 from kss.scores.unconditioned import NoiseUnconditioned
 

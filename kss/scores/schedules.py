@@ -14,21 +14,22 @@ A *schedule* gives `a` and the label c for each noise variance t, and t for each
 
 `convert` goes from any label to any other, `coefficients` gives f and g^2 back.
 
+Steps with numbers, as DDPM has them, are in `kss.scores.steps`.
+
 Sources: Uhlenbeck and Ornstein 1930 (Phys. Rev. 36); Song et al. 2021 (arXiv 2011.13456) for the variance exploding and preserving
-families; Ho et al. 2020 (arXiv 2006.11239) and Nichol and Dhariwal 2021 (arXiv 2102.09672) for the linear and the cosine steps; Karras et
-al. 2022 (arXiv 2206.00364) for EDM; Kingma et al. 2021 (arXiv 2107.00630) for the log-SNR.
+families; Karras et al. 2022 (arXiv 2206.00364) for EDM; Kingma et al. 2021 (arXiv 2107.00630) for the log-SNR.
 """
 
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from kss._validation import ArrayLike, as_count, as_positive, as_tensor, reject
+from kss._validation import ArrayLike, as_positive, as_tensor, reject
 
 SLACK = 1e-9
 """A variance may exceed the range of a schedule by this fraction: it was probably computed from the end of the range."""
@@ -37,7 +38,7 @@ HUGE = 1e300
 
 
 class Schedule(ABC):
-    """How a network names the noise variance t, a float64 tensor of any shape: by `scale(t)` = a and `label(t)` = c."""
+    """How a process, or a network, scales its variable and names the noise variance t, a float64 tensor of any shape."""
 
     @property
     def preserving(self) -> bool:
@@ -69,7 +70,7 @@ class VarianceExploding(Schedule):
         return torch.ones_like(t)
 
     def label(self, t: Float[Tensor, "*t"]) -> Float[Tensor, "*t"]:
-        return t.sqrt()
+        return _variance(t).sqrt()
 
     def time(self, label: ArrayLike) -> Float[Tensor, "*c"]:
         sigma = as_tensor("label", label)
@@ -98,13 +99,13 @@ class EDM(VarianceExploding):
 
 @dataclass(frozen=True)
 class BrownianMotion(Schedule):
-    """`Y = X_t`, labeled by t itself: the convention of this package."""
+    """`Y = X_t`, labeled by t itself: the convention of this package, and its name in `convert`."""
 
     def scale(self, t: Float[Tensor, "*t"]) -> Float[Tensor, "*t"]:
         return torch.ones_like(t)
 
     def label(self, t: Float[Tensor, "*t"]) -> Float[Tensor, "*t"]:
-        return t
+        return _variance(t)
 
     def time(self, label: ArrayLike) -> Float[Tensor, "*c"]:
         t = as_tensor("label", label)
@@ -143,9 +144,7 @@ class OrnsteinUhlenbeck(Schedule):
         return torch.where(growth < HUGE, (1 + growth).rsqrt(), late)
 
     def label(self, t: Float[Tensor, "*t"]) -> Float[Tensor, "*t"]:
-        if not bool((t >= 0).all()):
-            raise reject("t", t.tolist() if t.numel() < 10 else t, "a noise variance t >= 0")
-        growth = 2 * self.rate / self.noise * t
+        growth = 2 * self.rate / self.noise * _variance(t)
         early = t / self.noise * _log1p_over(growth.clamp_max(HUGE))
         if self.rate == 0:
             return early
@@ -159,7 +158,9 @@ class OrnsteinUhlenbeck(Schedule):
         return self.noise * s * _expm1_over(2 * self.rate * s)
 
 
-class _Preserving(Schedule):
+class Preserving(Schedule):
+    """A process with `a^2 + sigma^2 = 1`; a subclass gives the labels."""
+
     @property
     def preserving(self) -> bool:
         return True
@@ -169,7 +170,7 @@ class _Preserving(Schedule):
 
 
 @dataclass(frozen=True)
-class VariancePreserving(_Preserving):
+class VariancePreserving(Preserving):
     r"""`dY = -(1/2) beta(tau) Y dtau + sqrt(beta(tau)) dB`, `beta` linear from `beta_min` to `beta_max` on [0, 1].
 
     With `B(tau) = beta_min tau + (beta_max - beta_min) tau^2/2` the scale is `a = exp(-B/2)`, so `t = exp(B) - 1`, and the
@@ -194,7 +195,7 @@ class VariancePreserving(_Preserving):
     def label(self, t: Float[Tensor, "*t"]) -> Float[Tensor, "*t"]:
         level = t.log1p()
         highest = (self.beta_min + self.beta_max) / 2  # B(1)
-        _require_range(level, 0.0, highest)
+        require_range(level, 0.0, highest)
         root = (self.beta_min**2 + 2 * (self.beta_max - self.beta_min) * level).sqrt()
         return self.label_scale * (2 * level / (self.beta_min + root)).clamp_max(1.0)
 
@@ -205,69 +206,12 @@ class VariancePreserving(_Preserving):
         return torch.expm1(self.beta_min * tau + (self.beta_max - self.beta_min) * tau**2 / 2)
 
 
-@dataclass(frozen=True, eq=False)
-class DiscreteVariancePreserving(_Preserving):
-    r"""`Y_k = sqrt(A_k) X_0 + sqrt(1 - A_k) Z` for steps k = 0, ..., K - 1, labeled by k; `alphas_cumprod` (K,) lists the A_k.
-
-    Step k is the variance `t_k = (1 - A_k)/A_k`. Between steps the label is the fraction of a step at which `log A`,
-    interpolated linearly between the steps, has the value `-log(1 + t)`; networks that embed the label by sines accept
-    fractions. With `interpolate=False` it is the nearest step, for networks that look their label up in a table: the score is then
-    exact at the t_k, and between them that of a network told a slightly wrong noise level. Variances outside `[t_0, t_{K-1}]` raise
-    `ValueError`, because the network never saw them. Source: Ho et al. 2020, equation 4.
-    """
-
-    alphas_cumprod: Any
-    interpolate: bool = True
-
-    def __post_init__(self) -> None:
-        alphas = as_tensor("alphas_cumprod", self.alphas_cumprod).double()
-        if alphas.ndim != 1 or len(alphas) < 2:
-            raise reject("alphas_cumprod", alphas, "a list of at least 2 numbers, one for each step")
-        if not bool(((alphas > 0) & (alphas < 1)).all()) or not bool((alphas.diff() < 0).all()):
-            raise reject("alphas_cumprod", self.alphas_cumprod, "decreasing numbers in (0, 1)")
-        object.__setattr__(self, "alphas_cumprod", alphas)
-
-    @classmethod
-    def linear(cls, steps: int = 1000, first: float = 1e-4, last: float = 0.02) -> "DiscreteVariancePreserving":
-        """`A_k = prod_{j <= k} (1 - beta_j)`, the betas from `first` to `last` in equal distances. Source: Ho et al. 2020, section 4."""
-        first, last = as_positive("first", first), as_positive("last", last)
-        betas = torch.linspace(first, last, as_count("steps", steps, minimum=2), dtype=torch.float64)
-        return cls(torch.cumprod(1 - betas, 0))
-
-    @classmethod
-    def cosine(cls, steps: int = 1000, offset: float = 0.008, largest: float = 0.999) -> "DiscreteVariancePreserving":
-        """`beta_k = min(1 - f_{k+1}/f_k, largest)`, `f_k = cos^2((k/K + offset)/(1 + offset) pi/2)`, K steps; `A_k` as in `linear`.
-
-        Source: Nichol and Dhariwal 2021, equation 17.
-        """
-        steps, offset, largest = as_count("steps", steps, minimum=2), as_positive("offset", offset), as_positive("largest", largest)
-        place = (torch.arange(steps + 1, dtype=torch.float64) / steps + offset) / (1 + offset)
-        level = (place * math.pi / 2).cos() ** 2
-        return cls(torch.cumprod(1 - (1 - level[1:] / level[:-1]).clamp_max(largest), 0))
-
-    def label(self, t: Float[Tensor, "*t"]) -> Float[Tensor, "*t"]:
-        levels, level = -self.alphas_cumprod.log().to(t.device), t.log1p()  # log(1 + t_k) = -log A_k
-        _require_range(level, float(levels[0]), float(levels[-1]))
-        after = torch.searchsorted(levels, level.detach().contiguous()).clamp(1, len(levels) - 1)
-        step = after - 1 + (level - levels[after - 1]) / (levels[after] - levels[after - 1])
-        step = step.clamp(0, len(levels) - 1)
-        return step if self.interpolate else step.round()
-
-    def time(self, label: ArrayLike) -> Float[Tensor, "*c"]:
-        step, last = as_tensor("label", label).double(), len(self.alphas_cumprod) - 1
-        if not bool(((step >= 0) & (step <= last)).all()):
-            raise reject("label", label, f"steps in [0, {last}]")
-        levels = -self.alphas_cumprod.log().to(step.device)
-        before = step.detach().floor().long().clamp_max(last - 1)
-        return torch.expm1(levels[before] + (step - before) * (levels[before + 1] - levels[before]))
-
-
 @dataclass(frozen=True)
-class AlphaBar(_Preserving):
+class AlphaBar(Preserving):
     """A variance preserving process labeled by `a^2 = 1/(1 + t)` in (0, 1), the "alpha bar" of Ho et al.; it falls as the noise grows."""
 
     def label(self, t: Float[Tensor, "*t"]) -> Float[Tensor, "*t"]:
-        return 1 / (1 + t)
+        return 1 / (1 + _variance(t))
 
     def time(self, label: ArrayLike) -> Float[Tensor, "*c"]:
         square = as_tensor("label", label)
@@ -277,10 +221,12 @@ class AlphaBar(_Preserving):
 
 
 @dataclass(frozen=True)
-class LogSNR(_Preserving):
+class LogSNR(Preserving):
     """A variance preserving process labeled by the logarithm of its signal-to-noise ratio, `log(a^2/sigma^2) = -log t`."""
 
     def label(self, t: Float[Tensor, "*t"]) -> Float[Tensor, "*t"]:
+        if not bool((t > 0).all()):
+            raise reject("t", t.tolist() if t.numel() < 10 else t, "a noise variance t > 0")
         return -t.log()
 
     def time(self, label: ArrayLike) -> Float[Tensor, "*c"]:
@@ -301,7 +247,7 @@ class Coefficients(NamedTuple):
 
 
 def coefficients(schedule: Schedule, label: ArrayLike) -> Coefficients:
-    """F and g^2 of the process at the labels c, by differentiating the schedule.
+    """Drift f and noise g^2 of the process at the labels c, by differentiating the schedule.
 
     Between the steps of a `DiscreteVariancePreserving` they are those of its interpolation. `ValueError` for labels that fall as the noise
     grows (`AlphaBar`, `LogSNR`): they are not the time of a forward process.
@@ -311,9 +257,7 @@ def coefficients(schedule: Schedule, label: ArrayLike) -> Coefficients:
     """
     with torch.enable_grad():
         c = as_tensor("label", label).double().detach().requires_grad_()
-        t = schedule.time(c)
-        if not bool(torch.isfinite(t).all()):
-            raise reject("label", label, "labels whose noise variance is below 1e308")
+        t = _time(schedule, c)
         scale = schedule.scale(t)
         (speed,) = torch.autograd.grad(t.sum(), c, retain_graph=True)
         drift = torch.autograd.grad(scale.log().sum(), c)[0] if scale.requires_grad else torch.zeros_like(c)
@@ -328,7 +272,25 @@ def convert(label: ArrayLike, source: Schedule, target: Schedule) -> Float[Tenso
     >>> convert(0.5, OrnsteinUhlenbeck(), AlphaBar())  # exp(-2 s)
     tensor(0.3679, dtype=torch.float64)
     """
-    return target.label(source.time(label).double())
+    if not isinstance(target, Schedule):
+        raise reject("target", target, "a Schedule, for instance EDM() or OrnsteinUhlenbeck()")
+    return target.label(_time(source, label).double())
+
+
+def _time(schedule: Schedule, label: ArrayLike) -> Tensor:
+    """The variances of labels, all of them finite."""
+    if not isinstance(schedule, Schedule):
+        raise reject("schedule", schedule, "a Schedule, for instance EDM() or OrnsteinUhlenbeck()")
+    t = schedule.time(label)
+    if not bool(torch.isfinite(t).all()):
+        raise reject("label", label.tolist() if isinstance(label, Tensor) else label, "labels whose noise variance is below 1e308")
+    return t
+
+
+def _variance(t: Float[Tensor, "*t"]) -> Float[Tensor, "*t"]:
+    if not bool((t >= 0).all()):
+        raise reject("t", t.tolist() if t.numel() < 10 else t, "a noise variance t >= 0")
+    return t
 
 
 def _log1p_over(x: Float[Tensor, "*t"]) -> Float[Tensor, "*t"]:
@@ -345,7 +307,7 @@ def _expm1_over(x: Float[Tensor, "*t"]) -> Float[Tensor, "*t"]:
     return torch.where(positive, torch.expm1(safe) / safe, 1.0)
 
 
-def _require_range(level: Tensor, low: float, high: float) -> None:
+def require_range(level: Tensor, low: float, high: float) -> None:
     """`level = log(1 + t)` within the schedule; `ValueError` in terms of t otherwise."""
     slack = SLACK * (high + 1)
     if not bool(((level >= low - SLACK * low) & (level <= high + slack)).all()):

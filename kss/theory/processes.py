@@ -36,7 +36,7 @@ from kss.theory import bias_variance, clt
 from kss.theory.kl import regimes
 
 
-def bandwidth_in_variance_time(bandwidth: Bandwidth, schedule: Schedule) -> Callable[[Tensor], Tensor]:
+def bandwidth_in_variance_time(bandwidth: Bandwidth, schedule: Schedule) -> Callable[[ArrayLike], Tensor]:
     """`h(t) = H(c)/a^2`, a function of t for `GaussianKernel`: smoothing with it is smoothing the process's score with H.
 
     `bandwidth` H is a variance, a covariance (d, d), or a function of the labels (n,) that gives either, all in the process's units.
@@ -46,7 +46,12 @@ def bandwidth_in_variance_time(bandwidth: Bandwidth, schedule: Schedule) -> Call
     >>> bandwidth_in_variance_time(0.1, OrnsteinUhlenbeck())(torch.tensor([3.0], dtype=torch.float64))
     tensor([0.4000], dtype=torch.float64)
     """
-    return _rescaled(bandwidth, schedule, lambda t: (t if not callable(bandwidth) else schedule.label(t), schedule.scale(t) ** -2))
+
+    def place(t: ArrayLike) -> tuple[Tensor, Tensor]:
+        t = as_tensor("t", t).double()
+        return schedule.label(t) if callable(bandwidth) else t, schedule.scale(t) ** -2
+
+    return _rescaled(bandwidth, schedule, place)
 
 
 def bandwidth_in_process(bandwidth: Bandwidth, schedule: Schedule) -> Callable[[ArrayLike], Tensor]:
@@ -63,6 +68,8 @@ def bandwidth_in_process(bandwidth: Bandwidth, schedule: Schedule) -> Callable[[
 
 
 def _rescaled(bandwidth: Bandwidth, schedule: Schedule, place: Callable[..., tuple[Tensor, Tensor]]) -> Callable[..., Tensor]:
+    if not isinstance(schedule, Schedule):
+        raise reject("schedule", schedule, "a Schedule, for instance OrnsteinUhlenbeck() or VariancePreserving()")
     given = bandwidth if callable(bandwidth) else variances("bandwidth", bandwidth)
 
     def at(where: ArrayLike) -> Tensor:
@@ -105,6 +112,7 @@ def small_time_excess(square: Any, variance: Any, growth: Any = 0.0) -> Any:
 
 def score_bias(law: Distribution, y: ArrayLike, label: ArrayLike, bandwidth: float, *, schedule: Schedule) -> Averaged:
     """`G_H * q - q` at y (..., d) and the error of the quadrature; `label` and H = `bandwidth` are numbers, in the process's units."""
+    _one(label)
     x, t, scale = _place(y, label, schedule)
     value, error = bias_variance.bias(law, x, float(t), float(as_positive("bandwidth", bandwidth) / scale**2))
     return Averaged(value / scale, error / scale)
@@ -146,7 +154,7 @@ def optimal_bandwidth(
     >>> round(optimal_bandwidth(1e-3**0.5, 400, schedule=EDM(), k=1, curvature_square=1.0, density=1 / (2 * pi)), 4)
     0.0066
     """
-    t = schedule.time(label).double()
+    t = schedule.time(_one(label)).double()
     best = bias_variance.optimal_bandwidth(float(t), N, k=k, curvature_square=curvature_square, density=density, problem=problem)
     return float(schedule.scale(t) ** 2 * best)
 
@@ -155,7 +163,7 @@ def critical_sample_size(
     label: float, *, schedule: Schedule, k: int, volume: float, formula: regimes.Formula, curvature_square: float = 0.0, level: float = 1.0
 ) -> float:
     """`N_c(t)`: the number of data at which the path divergence down to a label equals `level`; see `kss.theory.kl`."""
-    t = float(schedule.time(label))
+    t = float(schedule.time(_one(label)))
     return regimes.critical_sample_size(t, k=k, volume=volume, formula=formula, curvature_square=curvature_square, level=level)
 
 
@@ -185,26 +193,12 @@ def constant_bandwidth_gain(h: Any, growth: Any, t: Any, *, k: int, t_max: float
     return growth * h * (1 - k / 2 * (1 - share) * (log(t_max / t) - 1)) / (1 + k / 4 * share)
 
 
-def free_bandwidth_path_kl(t: float, N: float | int, *, k: int, volume: float, curvature_square: float, t_max: float) -> float:
-    """Path divergence from T = `t_max` down to t if the bandwidth is `leading_bandwidth(u, N, problem="pointwise")` at every u on the way.
-
-        (1/2) int_t^T E(u) du,    E(u) = (k + 6)/(k + 2) (<|H|^2>/4) (h(u)/u)^2  ~  N^{-8/(k+6)} u^{-(2k+4)/(k+6)},
-
-    which for `t << T` grows like `t^{-(k-2)/(k+6)}`, for k = 2 like log(1/t), and for k = 1 not at all, where a constant bandwidth has
-    `t^{-k/(k+4)}`. CLT regime at t itself, `u << h(u) << R^2`.
-
-    >>> from math import pi
-    >>> round(free_bandwidth_path_kl(1e-6, 1e4, k=1, volume=2 * pi, curvature_square=1.0, t_max=0.1), 5)
-    0.01074
-    """
-    t, t_max = as_positive("t", t), as_positive("t_max", t_max)
-    if t >= t_max:
-        raise reject("t", t, f"a noise variance below t_max = {t_max:g}")
-    density = 1 / as_positive("volume", volume)
-    h = bias_variance.leading_bandwidth(1.0, N, k=k, curvature_square=curvature_square, density=density, problem="pointwise")
-    power = (2 - k) / (k + 6)  # int u^{power - 1} du
-    length = math.log(t_max / t) if power == 0 else (t_max**power - t**power) / power
-    return (k + 6) / (k + 2) * curvature_square / 8 * h**2 * length
+def _one(label: ArrayLike) -> Tensor:
+    """A single label."""
+    number = as_tensor("label", label)
+    if number.ndim:
+        raise reject("label", label, "one number")
+    return number
 
 
 def _place(y: ArrayLike, label: ArrayLike, schedule: Schedule) -> tuple[Tensor, Tensor, Tensor]:

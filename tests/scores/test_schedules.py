@@ -102,6 +102,9 @@ def test_coefficients_at_the_start_in_batches_and_between_steps():
         (lambda: OrnsteinUhlenbeck().time(-1.0), "label = -1.0: expected times s >= 0"),
         (lambda: OrnsteinUhlenbeck().label(scalar(-1.0)), "t = -1.0: expected a noise variance t >= 0"),
         (lambda: BrownianMotion().time(0.0), "label = 0.0: expected noise variances t > 0"),
+        (lambda: EDM().label(scalar(-1.0)), "t = -1.0: expected a noise variance t >= 0"),
+        (lambda: LogSNR().label(scalar(0.0)), "t = 0.0: expected a noise variance t > 0"),
+        (lambda: convert(-800.0, LogSNR(), EDM()), "label = -800.0: expected labels whose noise variance is below 1e308"),
         (lambda: AlphaBar().time(1.0), "label = 1.0: expected numbers in (0, 1)"),
         (lambda: coefficients(LogSNR(), 1.0), "schedule = LogSNR(): expected labels that grow with the noise"),
         (lambda: coefficients(OrnsteinUhlenbeck(), 1000.0), "label = 1000.0: expected labels whose noise variance is below 1e308"),
@@ -118,8 +121,10 @@ def test_bad_input_is_named(call, message):
 
 WRONG_TYPES = """
 from kss.distributions import Gaussian
-from kss.scores import InProcess, to_denoiser
+from kss.scores import EDM, InProcess, convert, to_denoiser
 for call in (
+    lambda: convert(1.0, "edm", EDM()),
+    lambda: convert(1.0, EDM(), "vp"),
     lambda: InProcess(Gaussian([0.0], 1.0), "vp"),
     lambda: to_denoiser(3, schedule=None),
 ):
@@ -133,5 +138,7 @@ for call in (
 def test_wrong_types_are_named():
     # In a process of its own: here the hook of tests/conftest.py would stop them first.
     said = subprocess.run([sys.executable, "-c", WRONG_TYPES], capture_output=True, text=True, check=True).stdout.splitlines()
-    assert said[0].startswith("schedule = 'vp': expected a Schedule")
-    assert said[1].startswith("score = 3: expected an object with a method score(x, t)")
+    assert said[0].startswith("schedule = 'edm': expected a Schedule")
+    assert said[1].startswith("target = 'vp': expected a Schedule")
+    assert said[2].startswith("schedule = 'vp': expected a Schedule")
+    assert said[3].startswith("score = 3: expected an object with a method score(x, t)")

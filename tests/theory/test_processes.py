@@ -33,6 +33,7 @@ def test_bandwidths_are_carried_there_and_back():
     there = processes.bandwidth_in_variance_time(lambda label: 0.1 * label, OU)
     torch.testing.assert_close(there(t), 0.1 * OU.label(t) * (1 + t))
     assert float(processes.bandwidth_in_process(0.4, OU)(HALF)) == pytest.approx(0.1)
+    assert float(there(3.0)) == pytest.approx(0.4 * HALF)
     with pytest.raises(ValueError, match="bandwidth = -1"):
         processes.bandwidth_in_variance_time(-1.0, OU)
 
@@ -71,6 +72,8 @@ def test_rates_bandwidths_and_sizes():
     label = float(VariancePreserving().label(scalar(0.01)))
     assert processes.critical_sample_size(label, schedule=VariancePreserving(), k=2, volume=3.0, formula="raw") == pytest.approx(size)
     assert processes.critical_sample_size(0.01, schedule=BrownianMotion(), k=2, volume=3.0, formula="raw") == size
+    with pytest.raises(ValueError, match=r"label = \[0.1, 0.2\]: expected one number"):
+        processes.score_bias(Circle(), [[1.0, 0.0]], [0.1, 0.2], 0.1, schedule=EDM())
 
 
 def test_drifts_by_hand():
@@ -93,13 +96,3 @@ def test_affine_bandwidths():
     assert processes.constant_bandwidth_gain(1.0, 0.01, 1e-12, k=2, t_max=1.0) == pytest.approx(0.01 / 1.5, rel=1e-9)
     assert processes.small_time_excess(2.0, 2.0) == 0
     assert processes.small_time_excess(0.0, 2.0, 0.5) == pytest.approx(0.25)
-
-
-@pytest.mark.parametrize("k", [1, 2, 3])
-def test_a_free_bandwidth_adds_up_along_the_path(k):
-    law = {"k": k, "volume": 5.0, "curvature_square": 0.7}
-    whole = processes.free_bandwidth_path_kl(1e-4, 100, t_max=0.5, **law)
-    parts = processes.free_bandwidth_path_kl(1e-4, 100, t_max=0.01, **law) + processes.free_bandwidth_path_kl(0.01, 100, t_max=0.5, **law)
-    assert whole == pytest.approx(parts, rel=1e-12)
-    with pytest.raises(ValueError, match=r"t = 1.0: expected a noise variance below t_max = 0.5"):
-        processes.free_bandwidth_path_kl(1.0, 100, t_max=0.5, **law)
