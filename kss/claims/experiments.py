@@ -407,7 +407,7 @@ this gap, in at least 80 % of such data sets.""",
     verdict="holds in regime",
 )
 
-_SETS = 40
+_SETS = 100
 
 
 def _narrow(smooth: Mollified, x: Any, t: Any) -> Any:
@@ -419,7 +419,7 @@ def _narrow(smooth: Mollified, x: Any, t: Any) -> Any:
     by="statistics",
     lane="full",
     alpha=1e-9,
-    detects="more than half of the gap closed in no more than 16 % of data sets, with probability 0.999",
+    detects="more than half of the gap closed in no more than the printed share of data sets, with probability 0.999",
     mutants={
         "sign": returns(lambda score, *_: -score),
         "doubled": returns(lambda score, *_: 2 * score),
@@ -428,8 +428,11 @@ def _narrow(smooth: Mollified, x: Any, t: Any) -> Any:
     },
 )
 def data_sets_of_a_hundred(predict: Any = Mollified.score, *, generator: torch.Generator) -> Numbers:
-    """Independent data sets; exact binomial tails for the number in which more than half of the gap is closed."""
-    law, shares = SwissRoll(), []
+    """Independent data sets; exact binomial tails for the number in which more than half of the gap is closed.
+
+    Data sets that are left out once the failures suffice for a rejection could not take it back.
+    """
+    law, shares, failures = SwissRoll(), list[float](), 0
     for _ in range(_SETS):
         data, x = Empirical(law.sample(100, generator)), law.sample(30, generator)
         seed = int(torch.randint(2**31, (), generator=generator))
@@ -444,7 +447,8 @@ def data_sets_of_a_hundred(predict: Any = Mollified.score, *, generator: torch.G
         found = path_log_likelihood(smoothed, x, **how)
         best = path_log_likelihood(law, x, **how)
         shares.append((found.value - raw.value) / (best.value - raw.value))
-    count = sum(not share > 0.5 for share in shares)
-    verdict = binomial_test(count, _SETS, 0.2, alpha=1e-9)
-    require(not verdict.rejected, f"{count} of {_SETS} data sets with half of the gap or more left, p-value {verdict.p_value:.3g}")
-    return {"share of data sets": 1 - count / _SETS, "median part of the gap": float(np.median(shares)), "detects": 1 - verdict.detects}
+        # A gap of the wrong sign, or a NaN, is a failure too.
+        failures += not (best.value > raw.value and shares[-1] > 0.5)
+        verdict = binomial_test(failures, _SETS, 0.2, alpha=1e-9)
+        require(not verdict.rejected, f"{failures} data sets with half of the gap or more left, p-value {verdict.p_value:.3g}")
+    return {"share of data sets": 1 - failures / _SETS, "median part of the gap": float(np.median(shares)), "detects": 1 - verdict.detects}
