@@ -39,7 +39,7 @@ $$\mathbb E\log q_t(X_t) \;\ge\; \mathbb E\log q_T(X_T) - \frac12\int_t^T \mathb
 + \frac2{\sqrt u}\,s_u(X_u)\cdot Z\Big)\,du,$$
 
 with equality if $s_u = \nabla\log q_u$ on the whole path, as for the unsmoothed empirical score started from the diffused data, whose
-$q_t$ is a kernel density estimate. Differences of the right side between two scores are differences of their path divergences.""",
+$q_t$ is a kernel density estimate. Between two scores with the same $q_T$ the right sides differ by their path divergences, the smaller divergence having the larger one.""",
     source="the bound: Song, Durkan, Murray, Ermon, arXiv 2101.09258, theorem 3; in this form, and equality, derived here",
     regime=r"""$X$ with finite second moment, $\mathbb E\int_t^T|s_u(X_u)|^2du < \infty$, the SDE in continuous time. `path_log_likelihood`
 estimates the right side, without bias but for a quadrature over $u$.""",
