@@ -14,7 +14,7 @@ from kss.diagnostics import comparison
 from kss.diagnostics.path_likelihood import PathLikelihood, path_log_likelihood
 from kss.distributions import Empirical, Gaussian, SwissRoll
 from kss.distributions.base import Distribution
-from kss.kernels import GaussianKernel
+from kss.kernels import BallKernel, GaussianKernel
 from kss.scores import AdaptivelyMollified, BiasCorrected, Mollified, TemperatureSmoothed, TimeShifted
 from kss.testing.compare import agree, require
 from kss.testing.properties import numpy_generator
@@ -379,7 +379,7 @@ def moments_of_the_sde(predict: Any = time_shift.copy_variance, *, generator: to
     },
 )
 def lonely_points(predict: Any = Mollified.score, *, generator: torch.Generator) -> Numbers:
-    """One datum, and two so far apart that the weight of the other underflows: `-(x - x_i)/t` for four kinds of smoothing."""
+    """One datum, and two so far apart that the weight of the other underflows: `-(x - x_i)/t` for five kinds of smoothing."""
     worst, rng = 0.0, numpy_generator(generator)
     for d, t, h, data in ((1, 0.01, 0.3, 1), (2, 1e-3, 0.01, 1), (2, 0.01, 0.02, 2), (3, 0.1, 0.2, 1)):
         first = rng.standard_normal((1, d))
@@ -390,7 +390,8 @@ def lonely_points(predict: Any = Mollified.score, *, generator: torch.Generator)
         allowed = 1e4 * EPSILON * 1e3 / t
         smooth = Mollified(law, GaussianKernel(h))
         worst = max(worst, agree(f"mollified, d = {d}", predict(smooth, x, t), exact, allowed))
-        for other in (BiasCorrected(law, GaussianKernel(h)), TemperatureSmoothed(law, 3.0), AdaptivelyMollified(law, law, h)):
+        ball = Mollified(law, BallKernel(math.sqrt(h)))
+        for other in (ball, BiasCorrected(law, GaussianKernel(h)), TemperatureSmoothed(law, 3.0), AdaptivelyMollified(law, law, h)):
             worst = max(worst, agree(f"{type(other).__name__}, d = {d}", other.score(x, t), exact, allowed))
     return {"worst error/allowance": worst}
 
