@@ -14,7 +14,7 @@ from kss.diagnostics import comparison
 from kss.diagnostics.path_likelihood import PathLikelihood, path_log_likelihood
 from kss.distributions import Empirical, Gaussian, SwissRoll
 from kss.distributions.base import Distribution
-from kss.kernels import GaussianKernel
+from kss.kernels import BallKernel, GaussianKernel
 from kss.scores import AdaptivelyMollified, BiasCorrected, Mollified, TemperatureSmoothed, TimeShifted
 from kss.testing.compare import agree, require
 from kss.testing.properties import numpy_generator
@@ -39,7 +39,8 @@ $$\mathbb E\log q_t(X_t) \;\ge\; \mathbb E\log q_T(X_T) - \frac12\int_t^T \mathb
 + \frac2{\sqrt u}\,s_u(X_u)\cdot Z\Big)\,du,$$
 
 with equality if $s_u = \nabla\log q_u$ on the whole path, as for the unsmoothed empirical score started from the diffused data, whose
-$q_t$ is a kernel density estimate. Differences of the right side between two scores are differences of their path divergences.""",
+$q_t$ is a kernel density estimate. Between two scores with the same $q_T$ the right sides differ by the path divergences
+$\frac12\int_t^T\mathbb E|s_u - \nabla\log p_u|^2du$, the smaller divergence having the larger right side.""",
     source="the bound: Song, Durkan, Murray, Ermon, arXiv 2101.09258, theorem 3; in this form, and equality, derived here",
     regime=r"""$X$ with finite second moment, $\mathbb E\int_t^T|s_u(X_u)|^2du < \infty$, the SDE in continuous time. `path_log_likelihood`
 estimates the right side, without bias but for a quadrature over $u$.""",
@@ -58,9 +59,9 @@ def _careless(weight: float, log: bool = True, plus: float = 2.0) -> Any:
 
     def wrong(score: Any, x: Any, *, t_min: float, t_max: float, start: Any, generator: int, nodes: int) -> Any:
         chance = torch.Generator().manual_seed(generator)
-        cell = math.log(t_max / t_min) / 400
+        cell = math.log(t_max / t_min) / 100
         total = start.log_density(x + math.sqrt(t_max) * torch.randn(x.shape, generator=chance, dtype=torch.float64), t_max)
-        for i in range(400):
+        for i in range(100):
             u = t_min * math.exp((i + 0.5) * cell)
             z = torch.randn(x.shape, generator=chance, dtype=torch.float64)
             s = score(x + math.sqrt(u) * z, u)
@@ -78,7 +79,8 @@ def _careless(weight: float, log: bool = True, plus: float = 2.0) -> Any:
     alpha=4e-10,
     detects="the value off by twice the allowance printed, always but with probability 1e-10",
     mutants={
-        "a tenth more": _altered(lambda value: 1.1 * value),
+        "three percent more": _altered(lambda value: 1.03 * value),
+        "three percent less": _altered(lambda value: 0.97 * value),
         "sign of the integral": _careless(-0.5),
         "one half forgotten": _careless(1.0),
         "du for d log u": _careless(0.5, log=False),
@@ -93,10 +95,10 @@ def linear_scores(predict: Any = path_log_likelihood, *, generator: torch.Genera
     """
     numbers, tau = Numbers(), math.log(4 / 1e-10)
     for d, v, w, b, start_v, t_min, t_max, n, nodes in (
-        (1, 1.0, 1.0, 0.0, 1.0, 0.1, 10.0, 4000, 40),
-        (2, 0.5, 1.5, 0.4, 2.0, 0.01, 4.0, 4000, 60),
-        (3, 2.0, 0.3, -0.7, 0.3, 0.2, 50.0, 3000, 40),
-        (1, 1.0, 0.0, 0.2, 0.0, 0.5, 20.0, 4000, 40),
+        (1, 1.0, 1.0, 0.0, 1.0, 0.1, 10.0, 40000, 40),
+        (2, 0.5, 1.5, 0.4, 2.0, 0.01, 4.0, 40000, 60),
+        (3, 2.0, 0.3, -0.7, 0.3, 0.2, 50.0, 30000, 40),
+        (1, 1.0, 0.0, 0.2, 0.0, 0.5, 20.0, 40000, 40),
     ):
         x = math.sqrt(v) * torch.randn(n, d, dtype=torch.float64, generator=generator)
         seed = int(torch.randint(2**31, (), generator=generator))
@@ -377,7 +379,7 @@ def moments_of_the_sde(predict: Any = time_shift.copy_variance, *, generator: to
     },
 )
 def lonely_points(predict: Any = Mollified.score, *, generator: torch.Generator) -> Numbers:
-    """One datum, and two so far apart that the weight of the other underflows: `-(x - x_i)/t` for four kinds of smoothing."""
+    """One datum, and two so far apart that the weight of the other underflows: `-(x - x_i)/t` for five kinds of smoothing."""
     worst, rng = 0.0, numpy_generator(generator)
     for d, t, h, data in ((1, 0.01, 0.3, 1), (2, 1e-3, 0.01, 1), (2, 0.01, 0.02, 2), (3, 0.1, 0.2, 1)):
         first = rng.standard_normal((1, d))
@@ -388,7 +390,8 @@ def lonely_points(predict: Any = Mollified.score, *, generator: torch.Generator)
         allowed = 1e4 * EPSILON * 1e3 / t
         smooth = Mollified(law, GaussianKernel(h))
         worst = max(worst, agree(f"mollified, d = {d}", predict(smooth, x, t), exact, allowed))
-        for other in (BiasCorrected(law, GaussianKernel(h)), TemperatureSmoothed(law, 3.0), AdaptivelyMollified(law, law, h)):
+        ball = Mollified(law, BallKernel(math.sqrt(h)))
+        for other in (ball, BiasCorrected(law, GaussianKernel(h)), TemperatureSmoothed(law, 3.0), AdaptivelyMollified(law, law, h)):
             worst = max(worst, agree(f"{type(other).__name__}, d = {d}", other.score(x, t), exact, allowed))
     return {"worst error/allowance": worst}
 
@@ -407,7 +410,7 @@ this gap, in at least 80 % of such data sets.""",
     verdict="holds in regime",
 )
 
-_SETS = 40
+_SETS = 100
 
 
 def _narrow(smooth: Mollified, x: Any, t: Any) -> Any:
@@ -419,7 +422,7 @@ def _narrow(smooth: Mollified, x: Any, t: Any) -> Any:
     by="statistics",
     lane="full",
     alpha=1e-9,
-    detects="more than half of the gap closed in no more than 16 % of data sets, with probability 0.999",
+    detects="more than half of the gap closed in no more than the printed share of data sets, with probability 0.999",
     mutants={
         "sign": returns(lambda score, *_: -score),
         "doubled": returns(lambda score, *_: 2 * score),
@@ -428,8 +431,11 @@ def _narrow(smooth: Mollified, x: Any, t: Any) -> Any:
     },
 )
 def data_sets_of_a_hundred(predict: Any = Mollified.score, *, generator: torch.Generator) -> Numbers:
-    """Independent data sets; exact binomial tails for the number in which more than half of the gap is closed."""
-    law, shares = SwissRoll(), []
+    """Independent data sets; exact binomial tails for the number in which more than half of the gap is closed.
+
+    Data sets that are left out once the failures suffice for a rejection could not take it back.
+    """
+    law, shares, failures = SwissRoll(), list[float](), 0
     for _ in range(_SETS):
         data, x = Empirical(law.sample(100, generator)), law.sample(30, generator)
         seed = int(torch.randint(2**31, (), generator=generator))
@@ -444,7 +450,8 @@ def data_sets_of_a_hundred(predict: Any = Mollified.score, *, generator: torch.G
         found = path_log_likelihood(smoothed, x, **how)
         best = path_log_likelihood(law, x, **how)
         shares.append((found.value - raw.value) / (best.value - raw.value))
-    count = sum(not share > 0.5 for share in shares)
-    verdict = binomial_test(count, _SETS, 0.2, alpha=1e-9)
-    require(not verdict.rejected, f"{count} of {_SETS} data sets with half of the gap or more left, p-value {verdict.p_value:.3g}")
-    return {"share of data sets": 1 - count / _SETS, "median part of the gap": float(np.median(shares)), "detects": 1 - verdict.detects}
+        # A gap of the wrong sign, or a NaN, is a failure too.
+        failures += not (best.value > raw.value and shares[-1] > 0.5)
+        verdict = binomial_test(failures, _SETS, 0.2, alpha=1e-9)
+        require(not verdict.rejected, f"{failures} data sets with half of the gap or more left, p-value {verdict.p_value:.3g}")
+    return {"share of data sets": 1 - failures / _SETS, "median part of the gap": float(np.median(shares)), "detects": 1 - verdict.detects}

@@ -190,7 +190,7 @@ def median_interval(values: ArrayLike, *, confidence: float = 0.95) -> MedianInt
 
 
 def sign_p_value(differences: ArrayLike) -> float:
-    """Two-sided sign test that independent `differences` (n,) have median 0: zeros count half to either side, against the decision.
+    """Two-sided sign test that independent `differences` (n,) have median 0: zeros count for the smaller side, against a decision.
 
     >>> sign_p_value([0.1, 0.3, 0.2, 0.5, 0.1])
     0.0625

@@ -84,6 +84,26 @@ class NoiseUnconditioned:
         nearest, _, pull = self._sums(query)
         return self._shaped(query.x.reshape(-1, self.base.dim) + size * nearest * pull / self._unit(query), query)
 
+    def denoise(self, x: ArrayLike, t: object = None) -> Float[Tensor, "*batch d"]:
+        """`sum_j w_j x_j` with `w_j` proportional to `r_j^(-c)`, of the shape of `x` (..., d): the mean of the clean point, t unknown.
+
+        With all levels allowed, the clean point given x is `x_j` with probability `w_j`: the best guess, in mean square, of a denoiser
+        that is not told t. Unlike the score it is bounded: in the convex hull of the data, and at a data point that point.
+
+        >>> NoiseUnconditioned(Empirical([[0.0], [1.0]])).denoise([[0.5], [2.0], [1.0]]).flatten()
+        tensor([0.5000, 0.6667, 1.0000], dtype=torch.float64)
+        """
+        query = as_query(x, 1.0, like=self.base.points)
+        largest = max([1e-300, *(float(part.detach().abs().max()) for part in (self.base.points, query.x) if part.numel())])
+        unit = 1 / largest  # squared distances of any points stay in range
+        points = self.base.points.double() * unit
+        parts = []
+        for rows in (query.x.reshape(-1, self.base.dim) * unit).split(256):
+            distance = torch.cdist(rows, points, compute_mode="donot_use_mm_for_euclid_dist")
+            weights = _ratio(distance.amin(1, keepdim=True), distance) ** self.exponent
+            parts.append(weights @ points / weights.sum(1, keepdim=True))
+        return self._shaped(torch.cat(parts) * largest, query)
+
     def _unit(self, query: Query) -> float:
         """What lengths are multiplied by before anything is computed."""
         largest = float(self.base.points.abs().max())

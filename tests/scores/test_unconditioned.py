@@ -43,6 +43,31 @@ def test_it_is_the_definition(d, block, monkeypatch):
         torch.testing.assert_close(together, torch.stack([smoothed.score(place) for place in x]), rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.parametrize("d", [1, 2, 40])
+def test_the_denoiser_is_the_weighted_mean(d):
+    rng = np.random.default_rng(d)
+    points, x = rng.normal(size=(7, d)), rng.normal(size=(5, d))
+    points[3] = points[0]
+    for c in (2, 6):
+        for place in x:
+            square = [sum((Fraction(a) - Fraction(b)) ** 2 for a, b in zip(place, p, strict=True)) for p in points.tolist()]
+            weight = [1 / q ** (c // 2) for q in square]
+            expected = sum(float(w / sum(weight)) * p for w, p in zip(weight, points, strict=True))
+            np.testing.assert_allclose(NoiseUnconditioned(Empirical(points), exponent=float(c)).denoise(place), expected, atol=1e-13)
+
+
+def test_the_denoiser_at_data_points_far_away_and_for_one_point():
+    points = torch.tensor([[0.0, 0.0], [1.0, 0.0], [1.0, 0.0], [0.0, 3.0]], dtype=torch.float64)
+    smoothed = NoiseUnconditioned(Empirical(points))
+    torch.testing.assert_close(smoothed.denoise(points), points)
+    torch.testing.assert_close(smoothed.denoise([[1e200, 0.0]]), points.mean(0, keepdim=True))
+    sharp = NoiseUnconditioned(Empirical(points), exponent=1e4)
+    torch.testing.assert_close(sharp.denoise([[0.0, 1.4]], -1.0), points[:1])
+    assert NoiseUnconditioned(Empirical([[2.0]])).denoise([[-5.0]]).item() == 2.0
+    assert smoothed.denoise(torch.zeros(0, 2)).shape == (0, 2)
+    assert smoothed.denoise(torch.zeros(2, 3, 2)).shape == (2, 3, 2)
+
+
 def test_t_is_ignored_and_shapes_are_those_of_x():
     x = torch.randn(2, 3, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     for t in (1e-9, 1.0, torch.rand(2, 3), -1.0, None):
