@@ -26,7 +26,9 @@ $$\frac{k^2h^2}{8R^2t} \text{ in both directions; a delay: } \quad
 \text{leak} + \frac{k^2h^2}{8R^2(t+h)} \text{ in } \mathrm{KL}(p\,\Vert\,q), \quad
 \text{leak} + \frac{k^2h^2}{8R^2t} \text{ in } \mathrm{KL}(q\,\Vert\,p),$$
 
-with the leak of {claim}`kernel.normal_leak`: a delay moves the ridge as far as the kernel does. In $\mathrm{KL}(q\,\Vert\,p)$ space is
+with the leak of {claim}`kernel.normal_leak`: a delay moves the ridge of the density as far as the kernel does, and the mean radius as far,
+but outwards. (Space $h$ and a delay $\tau$ together: leak $+ \frac{k^2(h-\tau)^2}{8R^2(t+\tau)}$, with $t$ in place of $t + \tau$ in the
+second direction.) In $\mathrm{KL}(q\,\Vert\,p)$ space is
 always cheaper. In $\mathrm{KL}(p\,\Vert\,q)$ it is cheaper for $h \ll t$ if $k^2h < 2(d-k)R^2$, and not if
 $\frac{k^2h^2}{4R^2t} > (d-k)\big(\log\frac ht - 1\big) + \frac{k^2h}{4R^2}$ with $h \gg t$: on a circle in the plane, $R = 1$, at
 $t = 10^{-4}$ and $h = 0.1$ it costs 17.8 nats, the delay 2.9.""",
@@ -41,10 +43,13 @@ to a logarithm in the remainder), those in $\mathrm{KL}(p\,\Vert\,q)$. Further f
 )
 
 
+DIRECTIONS = ("p to q", "q to p")
+
+
 @cache
-def _costs(k: int, radius: float, t: float, h: float) -> dict[tuple[str, str], float]:
-    """Divergences of radial profiles `r^k q(r)`, log q integrated from scores by Bessel functions; what is lost at the center: below."""
-    law, width = sums.Sphere(k, radius), math.sqrt(t + h)
+def _together(k: int, radius: float, t: float, h: float, delay: float) -> dict[str, float]:
+    """Divergences of radial profiles `r^k q(r)`, log q integrated from scores by Bessel functions, from a fiftieth of R on."""
+    law, width = sums.Sphere(k, radius), math.sqrt(t + h + delay)
     r = np.linspace(max(radius - 9 * width, 0.02 * radius), radius + 9 * width, 1001)
     step = r[1] - r[0]
 
@@ -52,12 +57,14 @@ def _costs(k: int, radius: float, t: float, h: float) -> dict[tuple[str, str], f
         log = integrate.cumulative_simpson(score, dx=step, initial=0) + k * np.log(r)
         return np.asarray(log - special.logsumexp(log) - math.log(step))
 
-    p, space, delay = profile(law.score(r, t)), profile(law.smoothed_score(r, t, h)), profile(law.score(r, t + h))
-    costs = {}
-    for name, q in (("space", space), ("delay", delay)):
-        costs[name, "p to q"] = float((np.exp(p) * (p - q)).sum() * step)
-        costs[name, "q to p"] = float((np.exp(q) * (q - p)).sum() * step)
-    return costs
+    p, q = profile(law.score(r, t)), profile(law.smoothed_score(r, t + delay, h) if h else law.score(r, t + delay))
+    return {"p to q": float((np.exp(p) * (p - q)).sum() * step), "q to p": float((np.exp(q) * (q - p)).sum() * step)}
+
+
+def _costs(k: int, radius: float, t: float, h: float) -> dict[tuple[str, str], float]:
+    """Of smoothing over space by h, and of a delay of h."""
+    space, delay = _together(k, radius, t, h, 0.0), _together(k, radius, t, 0.0, h)
+    return {(name, way): found[way] for name, found in (("space", space), ("delay", delay)) for way in DIRECTIONS}
 
 
 @cache
@@ -90,7 +97,6 @@ CASES = (
     (100, 0.5, 1e-5, 1e-4),
 )
 PATHS = ((1, 1.0, 1e-3, 2e-3), (2, 2.0, 4e-3, 4e-3), (100, 1.0, 5e-5, 1e-4))
-DIRECTIONS = ("p to q", "q to p")
 
 
 def _path_remainder(k: int, radius: float, t: float, h: float) -> float:
@@ -164,6 +170,36 @@ def cost_of_space(predict: Any = space_time.space_cost, *, generator: torch.Gene
         path, got = _path_costs(k, radius, t, h)[0], predict(k, radius, t, h)
         worst = max(worst, agree(f"space, {k, radius, t, h}, path", got, path, _path_remainder(k, radius, t, h) * got))
         numbers[f"path/formula, k = {k}, R = {radius:g}, t = {t:g}, h = {h:g}"] = path / got
+    return numbers | {"worst error/allowance": worst}
+
+
+@check(
+    "kernel.space_or_time",
+    by="quadrature",
+    lane="full",
+    mutants={
+        "shifts added": instead(
+            lambda k, radius, t, h, tau, direction="p to q": (
+                (k * (h + tau) / (2 * radius)) ** 2 / (2 * (t + tau if direction == "p to q" else t))
+            )
+        ),
+        "half": returns(lambda cost, *_: cost / 2),
+        "twice": returns(lambda cost, *_: 2 * cost),
+        "one width": instead(lambda k, radius, t, h, tau, direction="p to q": (k * (h - tau) / (2 * radius)) ** 2 / (2 * (t + tau))),
+        "space alone": instead(lambda k, radius, t, h, tau, direction="p to q": space_time.ridge_cost(k, radius, t, h, 0.0, direction)),
+    },
+)
+def both_together(predict: Any = space_time.ridge_cost, *, generator: torch.Generator) -> Numbers:
+    """Radial profiles on spheres of high dimension, smoothed over space and delayed: more of one, of the other, and as much of both."""
+    worst, numbers = 0.0, Numbers()
+    for k, radius, t, h, tau in ((300, 1.0, 2.5e-5, 2e-5, 6e-5), (300, 2.0, 1e-4, 3e-4, 5e-5), (300, 1.0, 2.5e-5, 3e-5, 3e-5)):
+        for direction in DIRECTIONS:
+            exact = _together(k, radius, t, h, tau)[direction]
+            leak = leaks(t, tau)[0 if direction == "p to q" else 1]
+            got = leak + predict(k, radius, t, h, tau, direction)
+            allowed = (10 + 4.5 * k) * (t + h + tau) / radius**2 * exact
+            worst = max(worst, agree(f"both, {k, radius, t, h, tau}, {direction}", got, exact, allowed))
+            numbers[f"exact/formula, R = {radius:g}, t = {t:g}, h = {h:g}, delay {tau:g}, {direction}"] = exact / got
     return numbers | {"worst error/allowance": worst}
 
 

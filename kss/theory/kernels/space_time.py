@@ -48,10 +48,11 @@ def leak(codimension: Any, t: Number, delay: Number, direction: str = "p to q") 
     "p to q": `KL(p || q) = (d-k)/2 (t/(t + tau) - 1 - log(t/(t + tau)))`, which is also the path divergence
     `(1/2) int_t^oo E_{p_u}|s_u - s_{u+tau}|^2 du`; "q to p": `KL(q || p) = (d-k)/2 (tau/t - log(1 + tau/t))`. Derived here.
     """
-    a = float(as_tensor("delay", delay)) / as_positive("t", float(t))
-    if a < 0:
+    tau, t = float(as_tensor("delay", delay)), as_positive("t", float(t))
+    if tau < 0:
         raise reject("delay", delay, "a variance >= 0")
-    return codimension / 2 * (math.log1p(a) - a / (1 + a) if _forward(direction) else a - math.log1p(a))
+    log = math.log1p(tau / t) if tau < 1e300 * t else math.log(tau) - math.log(t)
+    return codimension / 2 * (log - tau / (t + tau) if _forward(direction) else tau / t - log)
 
 
 def ridge_cost(k: Any, radius: Any, t: Any, h: Any, delay: Any, direction: str = "p to q") -> Any:
@@ -59,7 +60,8 @@ def ridge_cost(k: Any, radius: Any, t: Any, h: Any, delay: Any, direction: str =
 
     Space and delay both shift the ridge of the density inwards, by k/2R times their variance. But the delayed law is wider as well, so that
     the volume r^k moves its mean radius out by twice as much: `R + k (t + tau - h)/2R`. Space and delay of the same variance cancel.
-    With no delay it is `curved_kernels.curvature_divergence`. Leading order for t, h, tau << R^2. Derived here.
+    With no delay it is `curved_kernels.curvature_divergence`. Leading order for t, h, tau << R^2. Arithmetic
+    only. Derived here.
     """
     width = t + delay if _forward(direction) else t
     return (k * (h - delay) / (2 * radius)) ** 2 / (2 * width)
