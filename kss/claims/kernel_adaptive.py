@@ -178,6 +178,7 @@ def two_parallel_lines(predict: Any = AdaptivelyMollified.score, *, generator: t
 @check(
     "kernel.adaptive",
     by="quadrature",
+    lane="full",
     mutants={
         "no bias": returns(lambda score, smoothed, x, t: smoothed.base.score(x, t)),
         "round": instead(
