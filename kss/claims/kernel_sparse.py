@@ -175,7 +175,7 @@ is large, for the density small.""",
     source="derived here (renewal theory)",
     regime=SPARSE
     + r"""; $n_h \gg 1$; relative remainder $O(n_h^{-2})$. At the time of roughness $Np\sqrt t = 0.7\,n_h^{-1/4}$ is not very small;
-for $n_h = 30$ and $90$ the exact empirical law has a standard deviation within 5 % of 1 there (without smoothing it is 10 % off).""",
+for $n_h = 30$ and $90$ the exact empirical law has a standard deviation within 5 % of 1 there.""",
     uses=("variance.sparse", "variance.sparse_limit"),
     chapter=CHAPTER,
     verdict="holds in regime",
