@@ -1,12 +1,13 @@
 """Chapter "Which kernel?", the posterior covariance as the shape of a kernel: what it is, where it helps and where it does not."""
 
+import itertools
 import math
 from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
-from scipy import special
+from scipy import integrate, special
 
 from kss.claims.kernel_shape import BOWL, CHAPTER, SADDLE, Numbers, exact_circle_bias, hermite
 from kss.claims.registry import check, claim, instead, returns
@@ -94,20 +95,24 @@ claim(
     statement=r"""Smooth with $\mathcal N(0, c\,C^N_h(x))$, $C^N_h$ the posterior covariance of the data themselves.
 
 *Two parallel lines* at the distance 0.3, $N = 300$ data, $t = 0.001$: with $h = 0.0025$ (a sixth of the distance, squared) and
-$c = 6$ the mean square error of the score is, in three quarters of the data sets or more, below a quarter of that of the round kernel,
-at the best of the bandwidths $0.0005$, $0.001$, $0.002$ and $0.004$. (Not in all: where a gap in one line lets the other one tilt $C^N_h$
-it can be the worse of the two.)
+$c = 6$ the mean square error of the score over 24 places is, in nine tenths of the data sets or more, below a quarter of that of the
+round kernel, at the best of the bandwidths $0.0005$, $0.001$, $0.002$ and $0.004$.
+
+Not in all, for between the lines $C_h$ sees both. Across them it is, for the exact law, $0.3^2\,w(1 - w)$, with the weight
+$w = 1/(1 + e^{0.3(0.3 - 2\delta)/2h})$ of the other line at the distance $\delta$ from the nearer one: at $\delta = 2\sqrt t$ the kernel
+does not change the score across by a thousandth, at $3.5\sqrt t$ it takes away more than half of it.
 
 *A circle* with its exact law: the bias at $x \in M$ is $-\frac h{2Rt}\big(1 - \frac{11h}{4R^2} - \frac t{R^2} + \dots\big)$ for
 $c = 1$, that of the round kernel to leading order.""",
     source="this project",
-    regime=r"""Lines: $[-1, 1]$, places at $|x_1| < \frac12$ under the noise, 24 for each data set. Circle: $t, h \ll R^2$.""",
+    regime=r"""Lines: $[-1, 1]$, uniform data, places at $|x_1| < \frac12$ under the noise, 24 for each data set; $h$ and $c$
+chosen for these lines. Circle: $t, h \ll R^2$.""",
     uses=("kernel.local_covariance", "kernel.aligned"),
     chapter=CHAPTER,
     verdict="holds in regime",
 )
 
-GAP, T, COUNT, SCALE_AT, FACTOR, SETS, PLACES = 0.3, 1e-3, 300, 2.5e-3, 6.0, 24, 24
+GAP, T, COUNT, SCALE_AT, FACTOR, SETS, PLACES = 0.3, 1e-3, 300, 2.5e-3, 6.0, 48, 24
 ROUND = (5e-4, 1e-3, 2e-3, 4e-3)
 NODES = 1024
 """Of the kernels: steps of 1.6 standard deviations of the noise, which alias what the noise has damped by e^{-8}."""
@@ -141,7 +146,7 @@ def _two_lines(*, generator: torch.Generator) -> list[tuple[np.ndarray, np.ndarr
     by="statistics",
     lane="full",
     alpha=1e-9,
-    detects="""a kernel that gains the factor 4 in one of fifty data sets or fewer, with probability
+    detects="""a kernel that gains less than the factor 4 in two of three data sets or more, with probability
 0.999, by an exact binomial test""",
     mutants={
         "no smoothing": returns(lambda score, smoothed, x, t: smoothed.base.score(x, t)),
@@ -155,19 +160,68 @@ def _two_lines(*, generator: torch.Generator) -> list[tuple[np.ndarray, np.ndarr
     },
 )
 def two_parallel_lines(predict: Any = AdaptivelyMollified.score, *, generator: torch.Generator) -> Numbers:
-    """24 data sets: mean square errors at 24 places each, against the exact score, beside the best round kernel's."""
-    ratios = []
+    """48 data sets: mean square errors at 24 places each, against the exact score, beside the best round kernel's."""
+    ratios: list[float] = []
     for data, x, best in _two_lines(generator=generator):
         smoothed = AdaptivelyMollified(Empirical(data), data, SCALE_AT, scale=FACTOR, most_nodes=NODES)
         ratios.append(_error(predict(smoothed, torch.from_numpy(x), T), x) / best)
-    off = sum(ratio > 1 / 4 for ratio in ratios)
-    verdict = binomial_test(off, SETS, 0.25, alpha=1e-9)
-    require(not verdict.rejected, f"{off} of {SETS} data sets gain less than the factor 4")
+        off = sum(ratio > 1 / 4 for ratio in ratios)
+        verdict = binomial_test(off, SETS, 0.1, alpha=1e-9)  # of all sets: more can only add to those that are off
+        require(not verdict.rejected, f"{off} of the first {len(ratios)} data sets, of {SETS}, gain less than the factor 4")
     return {
         "data sets that gain less": off,
         "median error over that of the round kernel": float(np.median(ratios)),
         "detects": verdict.detects,
     }
+
+
+@check(
+    "kernel.adaptive",
+    by="quadrature",
+    lane="full",
+    mutants={
+        "no bias": returns(lambda score, smoothed, x, t: smoothed.base.score(x, t)),
+        "round": instead(
+            lambda smoothed, x, t: Mollified(smoothed.base, GaussianKernel(smoothed.scale * smoothed.h)).score(x, t),
+        ),
+        "scale forgotten": instead(lambda smoothed, x, t: AdaptivelyMollified(smoothed.base, smoothed.data, smoothed.h).score(x, t)),
+        "shape at t": instead(lambda smoothed, x, t: AdaptivelyMollified(smoothed.base, smoothed.data, t, scale=FACTOR).score(x, t)),
+        "one per mille": returns(lambda score, *_: 1.001 * score),
+    },
+)
+def between_the_lines(predict: Any = AdaptivelyMollified.score, *, generator: torch.Generator) -> Numbers:
+    """The law across the lines, two points: a closed form of the score averaged over a normal law by quadrature."""
+    law, numbers = Empirical([[-GAP / 2], [GAP / 2]]), Numbers()
+    smoothed = AdaptivelyMollified(law, law, SCALE_AT, scale=FACTOR)
+    for deviations in (0.0, 2.0, 3.0, 3.5):
+        x = GAP / 2 - deviations * math.sqrt(T)
+        w = 1 / (1 + math.exp(GAP * (GAP - 2 * (GAP / 2 - x)) / (2 * SCALE_AT)))
+        width = GAP * math.sqrt(FACTOR * w * (1 - w))
+        plain = (GAP / 2 * math.tanh(x * GAP / 2 / T) - x) / T
+        ends = np.unique(np.clip([x - 9 * width, -10 * T / GAP, 0.0, 10 * T / GAP, x + 9 * width], x - 9 * width, x + 9 * width))
+        exact = sum(
+            integrate.quad(
+                lambda y, x=x, width=width: (
+                    (GAP / 2 * math.tanh(y * GAP / 2 / T) - y)
+                    / T
+                    * math.exp(-(((y - x) / width) ** 2) / 2)
+                    / math.sqrt(2 * math.pi)
+                    / width
+                ),
+                *piece,
+                epsabs=1e-9,
+                epsrel=1e-11,
+                limit=200,
+            )[0]
+            for piece in itertools.pairwise(ends)
+        )
+        got = float(predict(smoothed, torch.tensor([[x]], dtype=torch.float64), T)[0, 0])
+        # The average is refined to 1e-7 of itself, or of what is next to 0 at 1/T.
+        agree(f"score, {deviations} deviations off", got, exact, 3e-7 * abs(exact) + 1e-9 / T)
+        numbers[f"share of the score left, {deviations:g} deviations off"] = exact / plain if deviations else 1.0
+    require(abs(numbers["share of the score left, 2 deviations off"] - 1) < 1e-3, f"at 2 deviations: {numbers}")
+    require(abs(numbers["share of the score left, 3.5 deviations off"]) < 0.5, f"at 3.5 deviations: {numbers}")
+    return numbers
 
 
 @check(

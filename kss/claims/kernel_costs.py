@@ -14,6 +14,7 @@ from kss.claims.kernel_space_time import leaks
 from kss.claims.registry import check, claim, instead, returns
 from kss.testing import sums
 from kss.testing.compare import agree, require
+from kss.testing.rates import order_of
 from kss.theory.kernels import space_time
 
 claim(
@@ -26,7 +27,9 @@ $$\frac{k^2h^2}{8R^2t} \text{ in both directions; a delay: } \quad
 \text{leak} + \frac{k^2h^2}{8R^2(t+h)} \text{ in } \mathrm{KL}(p\,\Vert\,q), \quad
 \text{leak} + \frac{k^2h^2}{8R^2t} \text{ in } \mathrm{KL}(q\,\Vert\,p),$$
 
-with the leak of {claim}`kernel.normal_leak`: a delay moves the ridge as far as the kernel does. In $\mathrm{KL}(q\,\Vert\,p)$ space is
+with the leak of {claim}`kernel.normal_leak`: a delay moves the ridge of the density as far as the kernel does, and the mean radius as far,
+but outwards. (Space $h$ and a delay $\tau$ together: leak $+ \frac{k^2(h-\tau)^2}{8R^2(t+\tau)}$, with $t$ in place of $t + \tau$ in the
+second direction.) In $\mathrm{KL}(q\,\Vert\,p)$ space is
 always cheaper. In $\mathrm{KL}(p\,\Vert\,q)$ it is cheaper for $h \ll t$ if $k^2h < 2(d-k)R^2$, and not if
 $\frac{k^2h^2}{4R^2t} > (d-k)\big(\log\frac ht - 1\big) + \frac{k^2h}{4R^2}$ with $h \gg t$: on a circle in the plane, $R = 1$, at
 $t = 10^{-4}$ and $h = 0.1$ it costs 17.8 nats, the delay 2.9.""",
@@ -41,10 +44,13 @@ to a logarithm in the remainder), those in $\mathrm{KL}(p\,\Vert\,q)$. Further f
 )
 
 
+DIRECTIONS = ("p to q", "q to p")
+
+
 @cache
-def _costs(k: int, radius: float, t: float, h: float) -> dict[tuple[str, str], float]:
-    """Divergences of radial profiles `r^k q(r)`, log q integrated from scores by Bessel functions; what is lost at the center: below."""
-    law, width = sums.Sphere(k, radius), math.sqrt(t + h)
+def _together(k: int, radius: float, t: float, h: float, delay: float) -> dict[str, float]:
+    """Divergences of radial profiles `r^k q(r)`, log q integrated from scores by Bessel functions, from a fiftieth of R on."""
+    law, width = sums.Sphere(k, radius), math.sqrt(t + h + delay)
     r = np.linspace(max(radius - 9 * width, 0.02 * radius), radius + 9 * width, 1001)
     step = r[1] - r[0]
 
@@ -52,12 +58,14 @@ def _costs(k: int, radius: float, t: float, h: float) -> dict[tuple[str, str], f
         log = integrate.cumulative_simpson(score, dx=step, initial=0) + k * np.log(r)
         return np.asarray(log - special.logsumexp(log) - math.log(step))
 
-    p, space, delay = profile(law.score(r, t)), profile(law.smoothed_score(r, t, h)), profile(law.score(r, t + h))
-    costs = {}
-    for name, q in (("space", space), ("delay", delay)):
-        costs[name, "p to q"] = float((np.exp(p) * (p - q)).sum() * step)
-        costs[name, "q to p"] = float((np.exp(q) * (q - p)).sum() * step)
-    return costs
+    p, q = profile(law.score(r, t)), profile(law.smoothed_score(r, t + delay, h) if h else law.score(r, t + delay))
+    return {"p to q": float((np.exp(p) * (p - q)).sum() * step), "q to p": float((np.exp(q) * (q - p)).sum() * step)}
+
+
+def _costs(k: int, radius: float, t: float, h: float) -> dict[tuple[str, str], float]:
+    """Of smoothing over space by h, and of a delay of h."""
+    space, delay = _together(k, radius, t, h, 0.0), _together(k, radius, t, 0.0, h)
+    return {(name, way): found[way] for name, found in (("space", space), ("delay", delay)) for way in DIRECTIONS}
 
 
 @cache
@@ -90,7 +98,6 @@ CASES = (
     (100, 0.5, 1e-5, 1e-4),
 )
 PATHS = ((1, 1.0, 1e-3, 2e-3), (2, 2.0, 4e-3, 4e-3), (100, 1.0, 5e-5, 1e-4))
-DIRECTIONS = ("p to q", "q to p")
 
 
 def _path_remainder(k: int, radius: float, t: float, h: float) -> float:
@@ -165,6 +172,38 @@ def cost_of_space(predict: Any = space_time.space_cost, *, generator: torch.Gene
         worst = max(worst, agree(f"space, {k, radius, t, h}, path", got, path, _path_remainder(k, radius, t, h) * got))
         numbers[f"path/formula, k = {k}, R = {radius:g}, t = {t:g}, h = {h:g}"] = path / got
     return numbers | {"worst error/allowance": worst}
+
+
+@check(
+    "kernel.space_or_time",
+    by="rate",
+    lane="full",
+    mutants={
+        "shifts added": instead(
+            lambda k, radius, t, h, tau, direction="p to q": (
+                (k * (h + tau) / (2 * radius)) ** 2 / (2 * (t + tau if direction == "p to q" else t))
+            )
+        ),
+        "half": returns(lambda cost, *_: cost / 2),
+        "five percent": returns(lambda cost, *_: 1.05 * cost),
+        "one width": instead(lambda k, radius, t, h, tau, direction="p to q": (k * (h - tau) / (2 * radius)) ** 2 / (2 * (t + tau))),
+        "space alone": instead(lambda k, radius, t, h, tau, direction="p to q": space_time.ridge_cost(k, radius, t, h, 0.0, direction)),
+    },
+)
+def shifts_in_high_dimension(predict: Any = space_time.ridge_cost, *, generator: torch.Generator) -> Numbers:
+    """k-spheres with t, h, tau = O(k^{-2}), where leak and shift keep their size: what is left of the exact divergence falls like 1/k."""
+    numbers: Numbers = {}
+    for h, tau in ((0.0, 4.5), (4.5, 0.0), (1.5, 5.0)):
+        for direction in DIRECTIONS:
+            sizes = []
+            for k in (50, 100, 200, 400):
+                t = 2.25 / k**2
+                leak = leaks(t, tau / k**2)[0 if direction == "p to q" else 1] if tau else 0.0
+                got = leak + predict(k, 1.0, t, h / k**2, tau / k**2, direction)
+                sizes.append(abs(_together(k, 1.0, t, h / k**2, tau / k**2)[direction] - got))
+            name = f"k^2 h = {h}, k^2 delay = {tau}, {direction}"
+            numbers[f"order of the remainder in 1/k, {name}"] = order_of(f"remainder, {name}", sizes, 1)
+    return numbers
 
 
 @check(

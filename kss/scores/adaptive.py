@@ -55,6 +55,10 @@ class AdaptivelyMollified(Smoothed):
     ) -> None:
         super().__init__(base, GaussianKernel(1.0), accuracy=accuracy, most_nodes=most_nodes, scrambling=scrambling)
         self.data = data if isinstance(data, Distribution) else Empirical(data)
+        if isinstance(base, Distribution) and base.dim != self.data.dim:
+            raise reject("data", data, f"a law or points in R^{base.dim}, as base is")
+        if not callable(h) and as_tensor("h", h).numel() != 1:
+            raise reject("h", h, "a variance > 0, or a function of t")
         self.h = h if callable(h) else as_positive("h", float(as_tensor("h", h)))
         self.scale, self.floor = as_positive("scale", scale), float(floor)
         if not 0 <= self.floor < float("inf"):

@@ -22,7 +22,9 @@ from kss.scores.shifted import TimeShifted
 
 def exponential_delays(mean: float, nodes: int = 8) -> tuple[Float[Tensor, " nodes"], Float[Tensor, " nodes"]]:
     """Delays and weights that average polynomials of degree `2 nodes - 1` over the exponential law exactly (Gauss and Laguerre)."""
-    at, weights = special.roots_laguerre(as_count("nodes", nodes))
+    if as_count("nodes", nodes) > 150:
+        raise reject("nodes", nodes, "at most 150: the weights of more underflow")
+    at, weights = special.roots_laguerre(nodes)
     return as_positive("mean", mean) * torch.from_numpy(at), torch.from_numpy(weights / weights.sum())
 
 

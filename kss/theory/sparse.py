@@ -86,7 +86,7 @@ def sparse_gain(h: Number, N: Number, density: Number) -> float:
 def roughness_time(h: Number, N: Number, density: Number) -> float:
     """`sqrt((7/8)/(2 sqrt(pi))) (N p)^{-5/2} h^{-1/4}`: the t at which `K * log p_t^N` has standard deviation 1, for `N p sqrt(h) >> 1`.
 
-    Without smoothing it is `sqrt(5/16)/(N p)^2`, outside the regime in which that formula holds by the factor 2 or so.
+    Without smoothing it would be `sqrt(5/16)/(N p)^2`, where `t << (N p)^{-2}` does not hold any more.
 
     >>> round(roughness_time(h=1.0, N=100, density=1.0) * 100**2.5, 4)
     0.4968

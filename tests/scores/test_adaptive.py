@@ -103,6 +103,10 @@ def test_contract():
     ):
         with pytest.raises(ValueError, match=f"^{text}"):
             AdaptivelyMollified(base, base, **arguments)
+    with pytest.raises(ValueError, match=r"^h = "):
+        AdaptivelyMollified(base, base, [0.1, 0.2])
+    with pytest.raises(ValueError, match=r"^data = "):
+        AdaptivelyMollified(base, [[1.0, 2.0, 3.0]], 0.5)
     with pytest.raises(ValueError, match=r"^h\(t\)"):
         AdaptivelyMollified(base, base, lambda t: 0 * t).score(X, 0.1)
     with pytest.raises(ValueError, match=r"^t = 0\.0"):

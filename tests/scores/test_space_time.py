@@ -39,6 +39,9 @@ def test_rules_of_delays():
         np.testing.assert_allclose([float(weights @ at**n) for n in range(16)], exact, rtol=1e-11)
         at, weights = uniform_delays(longest)
         np.testing.assert_allclose([float(weights @ at**n) for n in range(16)], [longest**n / (n + 1) for n in range(16)], rtol=1e-11)
+    assert math.isclose(float(exponential_delays(1.0, 150)[1].sum()), 1.0)
+    with pytest.raises(ValueError, match=r"^nodes = 151: "):
+        exponential_delays(1.0, 151)
     # E 1/(1 + tau), which is what becomes of the stiffness
     at, weights = uniform_delays(1.0, 12)
     assert float(SpaceTime(Empirical([[0.0]]), GaussianKernel(0.1), at, weights).score([[-1.0]], 1.0)) == pytest.approx(

@@ -29,6 +29,7 @@ def test_covariances_of_normal_laws():
     x = torch.zeros(3, dtype=torch.float64)
     torch.testing.assert_close(shape.gaussian_noise(spread, t), clt.covariance(law, x, x, t).diagonal(), rtol=1e-10, atol=1e-15)
     torch.testing.assert_close(shape.local_variances(spread, t), law.posterior(x, t).covariance().diagonal(), rtol=1e-10, atol=1e-15)
+    assert float(shape.gaussian_noise([0.0, 0.0], 1e-300)[0]) == 0.0
     assert float(shape.local_variances([1e-300], 1e300)) == pytest.approx(1e-300)
 
 

@@ -23,6 +23,8 @@ def test_noise_of_mixtures():
 def test_costs():
     assert space_time.leak(3, 0.01, 0.005) == pytest.approx(3 * 0.0360658874)
     assert space_time.leak(1, 0.01, 0.0) == 0.0
+    assert space_time.leak(2, 1e-300, 1e300) == pytest.approx(600 * math.log(10) - 1)
+    assert space_time.ridge_cost(3, 1.0, 0.01, 0.02, 0.02) == 0.0
     for tiny in ("p to q", "q to p"):
         assert space_time.leak(1, 1.0, 1e-5, tiny) == pytest.approx(1e-10 / 4, rel=1e-4)
     assert space_time.space_cost(2, 1.5, 0.01, 0.02) == pytest.approx(curved_kernels.curvature_divergence(2, 1.5, 0.01, 0.02))

@@ -13,6 +13,7 @@ where S_ij is its block in the tangent space; the rest of S enters at the next o
 and near a manifold `C_h` is h along the tangent space and `(h^2/2) sum_ij II_ij II_ij^T` across.
 """
 
+import math
 from typing import Any
 
 import torch
@@ -59,7 +60,7 @@ def gaussian_noise(variances: ArrayLike, t: Number) -> Float[Tensor, " d"]:
     Their ratios tend to 1 where the variances are far above t. Derived here.
     """
     spread, t = as_variances(variances), as_positive("t", float(t))
-    size = ((spread + t).log() - (t * (2 * spread + t)).log() / 2).sum().exp()
+    size = ((spread + t).log() - ((2 * spread + t).log() + math.log(t)) / 2).sum().exp()
     return size * spread * t / (2 * spread + t)
 
 

@@ -7,7 +7,7 @@ averages `E s_{t + tau}(x + V)`, `V ~ N(0, S)`, have the noise of the scale mixt
 
 Across the manifold they differ. Space keeps the stiffness 1/t; where the manifold is flat it costs nothing. A delay makes it
 `1/(t + tau)`: the law that is sampled leaks, with the variance t + tau for t in each of the d - k normal directions, whether by
-Langevin dynamics at t or by a reverse diffusion from far away. Both move the ridge of a curved manifold by the same amount.
+Langevin dynamics at t or by a reverse diffusion from far away. Both move the ridge of a curved manifold inwards by the same amount.
 """
 
 import math
@@ -48,20 +48,23 @@ def leak(codimension: Any, t: Number, delay: Number, direction: str = "p to q") 
     "p to q": `KL(p || q) = (d-k)/2 (t/(t + tau) - 1 - log(t/(t + tau)))`, which is also the path divergence
     `(1/2) int_t^oo E_{p_u}|s_u - s_{u+tau}|^2 du`; "q to p": `KL(q || p) = (d-k)/2 (tau/t - log(1 + tau/t))`. Derived here.
     """
-    a = float(as_tensor("delay", delay)) / as_positive("t", float(t))
-    if a < 0:
+    tau, t = float(as_tensor("delay", delay)), as_positive("t", float(t))
+    if tau < 0:
         raise reject("delay", delay, "a variance >= 0")
-    return codimension / 2 * (math.log1p(a) - a / (1 + a) if _forward(direction) else a - math.log1p(a))
+    log = math.log1p(tau / t) if tau < 1e300 * t else math.log(tau) - math.log(t)
+    return codimension / 2 * (log - tau / (t + tau) if _forward(direction) else tau / t - log)
 
 
 def ridge_cost(k: Any, radius: Any, t: Any, h: Any, delay: Any, direction: str = "p to q") -> Any:
-    """`(k (h + tau)/2R)^2/(2 v)`: what the shift of the ridge of a k-sphere costs, with `v = t + tau` (p to q), t (q to p).
+    """`(k (h - tau)/2R)^2/(2 v)`: what the shift of the radius of a k-sphere costs, with `v = t + tau` (p to q), t (q to p).
 
-    Space and delay shift the ridge by the same `-k/2R` times their variance; the profile q has the variance t + tau. With no delay it is
-    `curved_kernels.curvature_divergence`. Derived here.
+    Space and delay both shift the ridge of the density inwards, by k/2R times their variance. But the delayed law is wider as well, so that
+    the volume r^k moves its mean radius out by twice as much: `R + k (t + tau - h)/2R`. Space and delay of the same variance cancel.
+    With no delay it is `curved_kernels.curvature_divergence`. Leading order for t, h, tau << R^2. Arithmetic
+    only. Derived here.
     """
     width = t + delay if _forward(direction) else t
-    return (k * (h + delay) / (2 * radius)) ** 2 / (2 * width)
+    return (k * (h - delay) / (2 * radius)) ** 2 / (2 * width)
 
 
 def space_cost(k: Any, radius: Any, t: Number, h: Number) -> Any:
