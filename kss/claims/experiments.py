@@ -138,6 +138,7 @@ def linear_scores(predict: Any = path_log_likelihood, *, generator: torch.Genera
 @check(
     "experiments.path_likelihood",
     by="quadrature",
+    lane="full",
     mutants={
         "one percent": returns(lambda score, *_: 1.01 * score),
         "time shift": instead(lambda law, x, t: Distribution.score(law, x, 1.05 * t)),
