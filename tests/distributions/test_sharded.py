@@ -154,6 +154,7 @@ def assert_is_the_law_of(points, law):
     assert torch.equal(law.sample(1000, generator=3), Empirical(points).sample(1000, generator=3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", SOURCES)
 def test_every_source_gives_the_law_of_its_points(tmp_path, source):
     shards = SOURCES[source](tmp_path)
@@ -387,6 +388,7 @@ def test_without_dask_the_error_names_the_extra(monkeypatch):
         ShardedEmpirical([[[0.0]]], dask=True)
 
 
+@pytest.mark.slow
 def test_importing_the_package_does_not_import_dask():
     code = "import sys, kss.distributions, kss.sweeps; print({'dask', 'distributed', 'zarr', 'pandas', 'pyarrow'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
