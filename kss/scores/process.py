@@ -141,7 +141,7 @@ class InProcess:
         dtype = points.dtype if labels.ndim == 0 else torch.promote_types(points.dtype, labels.dtype)
         labels = labels.double()
         if raw is None:
-            t = self.schedule.time(label if isinstance(label, float | int) else labels)
+            t = self.schedule.time(label if isinstance(label, float | int) else labels).to(points.device)
             scale = self.schedule.scale(t).unsqueeze(-1)
         else:
             t = (8 * labels).exp()
